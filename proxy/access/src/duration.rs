@@ -1,0 +1,1 @@
+//! Durations as people write them: `15m`, `8h`, `1d`.

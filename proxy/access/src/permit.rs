@@ -1,0 +1,54 @@
+//! The proof that a connection was authorised; only [`crate::Rules::authorize`] makes one.
+
+use std::net::IpAddr;
+
+use crate::{Application, Claims, UnixSeconds};
+
+/// Authorises one session to one application. Without it nothing is dialled.
+///
+/// INVARIANT: fields are private and there is no public constructor.
+#[derive(Debug, Clone)]
+pub struct Permit {
+    pub(crate) application: Application,
+    pub(crate) claims: Claims,
+    pub(crate) policy: String,
+    pub(crate) source: IpAddr,
+    pub(crate) country: Option<String>,
+    pub(crate) valid_until: UnixSeconds,
+    pub(crate) rules_version: u64,
+}
+
+impl Permit {
+    #[must_use]
+    pub fn application(&self) -> &Application {
+        &self.application
+    }
+
+    #[must_use]
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    /// Name of the policy that allowed.
+    #[must_use]
+    pub fn policy(&self) -> &str {
+        &self.policy
+    }
+
+    #[must_use]
+    pub fn source(&self) -> IpAddr {
+        self.source
+    }
+
+    /// The live session ends at this time at the latest.
+    #[must_use]
+    pub fn valid_until(&self) -> UnixSeconds {
+        self.valid_until
+    }
+
+    /// Version of the rules that allowed.
+    #[must_use]
+    pub fn rules_version(&self) -> u64 {
+        self.rules_version
+    }
+}

@@ -1,0 +1,1 @@
+//! jsonwebtoken's crypto provider on ring.

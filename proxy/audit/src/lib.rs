@@ -1,0 +1,10 @@
+//! The audit trail: what a record says, how records are chained, how a chain is verified. No I/O.
+#![forbid(unsafe_code)]
+
+pub mod chain;
+pub mod checkpoint;
+pub mod record;
+
+pub use chain::{Broken, Chain, Head, verify};
+pub use checkpoint::Checkpoint;
+pub use record::{Event, Record};
