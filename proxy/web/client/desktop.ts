@@ -1,0 +1,2 @@
+void import('@devolutions/iron-remote-desktop-rdp');
+void import('@devolutions/iron-remote-desktop');
