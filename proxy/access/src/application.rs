@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::Policy;
 
+/// Name of the cookie that carries an application token; its path is the application's prefix.
+pub const APPLICATION_COOKIE: &str = "__Secure-postern-app";
+
 /// One published desktop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Application {
@@ -89,9 +92,7 @@ pub enum CertificatePolicy {
 }
 
 /// An RDP security protocol that may be offered to and selected by a target.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RdpSecurity {
     /// TLS with the RDP login inside (`PROTOCOL_SSL`).
@@ -160,6 +161,8 @@ impl Serialize for Fingerprint {
 
 impl<'de> Deserialize<'de> for Fingerprint {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }

@@ -14,6 +14,9 @@ pub enum TokenType {
     Org,
 }
 
+/// `typ` in the header of access tokens.
+pub const TOKEN_JWS_TYPE: &str = "JWT";
+
 /// `aud` of organisation tokens.
 pub const ORGANISATION_AUDIENCE: &str = "org";
 

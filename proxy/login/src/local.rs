@@ -1,0 +1,110 @@
+//! Passwords of local users: argon2id, and the same work for users that do not exist.
+
+use std::fmt;
+use std::str::FromStr;
+
+use argon2::password_hash::{CustomizedPasswordHasher as _, PasswordVerifier as _, phc};
+use argon2::{ARGON2ID_IDENT, Argon2, Params, Version};
+
+use crate::LoginError;
+
+/// Longest password, in bytes; a longer one is refused before any work.
+pub const PASSWORD_BYTES_MAX: usize = 1024;
+
+/// Length of the random salt.
+pub const SALT_BYTES: usize = 16;
+
+/// OWASP's first choice for argon2id: 19 MiB, two passes, one lane.
+const MEMORY_KIB: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+const OUTPUT_BYTES: usize = 32;
+
+/// No password has this hash; it is what an unknown user's password is tried against.
+const DECOY: &str = "$argon2id$v=19$m=19456,t=2,p=1$cG9zdGVybiBkZWNveSAx$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// An argon2id hash in PHC string form.
+///
+/// INVARIANT: made with exactly the parameters above. A user whose hash cost another amount of
+/// work would be told apart from an unknown one by time.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordHash(phc::PasswordHash);
+
+impl FromStr for PasswordHash {
+    type Err = LoginError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let hash = phc::PasswordHash::new(text.trim())
+            .map_err(|_| LoginError::PasswordHash("not a PHC string"))?;
+        if hash.algorithm != ARGON2ID_IDENT {
+            return Err(LoginError::PasswordHash("the algorithm is not argon2id"));
+        }
+        if hash.version != Some(Version::V0x13.into()) {
+            return Err(LoginError::PasswordHash("the argon2 version is not 19"));
+        }
+        if Params::try_from(&hash) != Ok(parameters()) {
+            return Err(LoginError::PasswordHash(
+                "the parameters are not m=19456,t=2,p=1 with 32 bytes of output",
+            ));
+        }
+        if hash.salt.is_none_or(|salt| salt.len() < SALT_BYTES) {
+            return Err(LoginError::PasswordHash(
+                "the salt is shorter than 16 bytes",
+            ));
+        }
+        Ok(Self(hash))
+    }
+}
+
+impl fmt::Display for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PasswordHash(..)")
+    }
+}
+
+/// Hashes a new password; `salt` is random. Takes tens of milliseconds and 19 MiB.
+///
+/// # Errors
+/// When the password is empty or over [`PASSWORD_BYTES_MAX`].
+pub fn hash_password(password: &str, salt: &[u8; SALT_BYTES]) -> Result<PasswordHash, LoginError> {
+    if password.is_empty() || password.len() > PASSWORD_BYTES_MAX {
+        return Err(LoginError::PasswordLength);
+    }
+    Argon2::default()
+        .hash_password_with_params(password.as_bytes(), salt, parameters())
+        .map(PasswordHash)
+        .map_err(|_| LoginError::PasswordHash("the parameters are out of range"))
+}
+
+/// True when `password` is the one that was hashed. `None` is a user that does not exist: the same
+/// work is done and the answer is false. Takes tens of milliseconds and 19 MiB; run it off the loop.
+#[must_use]
+pub fn verify(stored: Option<&PasswordHash>, password: &str) -> bool {
+    if password.len() > PASSWORD_BYTES_MAX {
+        return false;
+    }
+    let decoy;
+    let hash = match stored {
+        Some(stored) => stored,
+        None => {
+            decoy = DECOY
+                .parse()
+                .expect("the decoy is a hash; a test parses it");
+            &decoy
+        }
+    };
+    let matches = Argon2::default()
+        .verify_password(password.as_bytes(), &hash.0)
+        .is_ok();
+    matches && stored.is_some()
+}
+
+fn parameters() -> Params {
+    Params::new(MEMORY_KIB, PASSES, LANES, Some(OUTPUT_BYTES)).expect("constants in range")
+}
