@@ -1,0 +1,387 @@
+//! What the desktop shows: the world that everybody shares, and how it is painted.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::canvas::{Area, Canvas, Colour, PIXEL_BYTES, has_glyph, text_width};
+
+/// Characters that the notes keep; the oldest go first.
+const NOTE_CHARACTERS_MAX: usize = 2_000;
+/// Marks of clicks that stay on the desktop.
+const MARKS_MAX: usize = 48;
+/// Points of the pointer's trail.
+const TRAIL_POINTS_MAX: usize = 24;
+/// How long the pointer's trail stays.
+const TRAIL_AGE_MAX: Duration = Duration::from_millis(600);
+/// How long the ring around a click grows.
+const RIPPLE_AGE_MAX: Duration = Duration::from_millis(700);
+
+const INK: Colour = Colour::new(236, 240, 248);
+const QUIET: Colour = Colour::new(160, 176, 204);
+const AMBER: Colour = Colour::new(255, 196, 104);
+const NIGHT: Colour = Colour::new(14, 18, 34);
+const NOTE_LETTER: i32 = 16;
+const NOTE_LINE: i32 = 24;
+
+/// Everything that input changes.
+pub struct World {
+    started: Instant,
+    note: String,
+    pointer: (i32, i32),
+    trail: VecDeque<(i32, i32, Instant)>,
+    marks: VecDeque<(i32, i32, Instant)>,
+    keys: u64,
+    clicks: u64,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            started: Instant::now(),
+            note: String::new(),
+            pointer: (0, 0),
+            trail: VecDeque::new(),
+            marks: VecDeque::new(),
+            keys: 0,
+            clicks: 0,
+        }
+    }
+}
+
+impl World {
+    pub fn key_pressed(&mut self) {
+        self.keys += 1;
+    }
+
+    /// Takes a character into the notes; `\u{8}` removes the last one.
+    pub fn typed(&mut self, character: char) {
+        match character {
+            '\u{8}' => {
+                self.note.pop();
+            }
+            '\r' | '\n' => self.note.push('\n'),
+            '\t' => self.note.push_str("    "),
+            _ if has_glyph(character) => self.note.push(character),
+            _ => {}
+        }
+        let excess = self
+            .note
+            .chars()
+            .count()
+            .saturating_sub(NOTE_CHARACTERS_MAX);
+        if let Some((at, _)) = self.note.char_indices().nth(excess) {
+            self.note.drain(..at);
+        }
+    }
+
+    pub fn pointer_moved(&mut self, x: i32, y: i32) {
+        self.pointer = (x, y);
+        self.trail.push_back((x, y, Instant::now()));
+        if self.trail.len() > TRAIL_POINTS_MAX {
+            self.trail.pop_front();
+        }
+    }
+
+    pub fn clicked(&mut self) {
+        self.clicks += 1;
+        self.marks
+            .push_back((self.pointer.0, self.pointer.1, Instant::now()));
+        if self.marks.len() > MARKS_MAX {
+            self.marks.pop_front();
+        }
+    }
+
+    /// Paints everything that moves or changes over a copy of the backdrop.
+    pub fn paint(&self, canvas: &mut Canvas, now: Instant) {
+        self.paint_lantern(canvas, now);
+        paint_clock(canvas);
+        self.paint_note(canvas, now);
+        self.paint_footer(canvas);
+        self.paint_pointer(canvas, now);
+    }
+
+    /// A light that wanders from edge to edge.
+    fn paint_lantern(&self, canvas: &mut Canvas, now: Instant) {
+        let seconds = now.duration_since(self.started).as_secs_f32();
+        let between = |speed: f32, length: i32| {
+            let room = (length as f32 - 120.0).max(1.0);
+            let way = (seconds * speed) % (2.0 * room);
+            60.0 + if way < room { way } else { 2.0 * room - way }
+        };
+        let centre = (between(52.0, canvas.width), between(34.0, canvas.height));
+        canvas.disc(centre, 46.0, 46.0, AMBER, 110);
+        canvas.disc(centre, 15.0, 2.0, Colour::new(255, 224, 168), 255);
+    }
+
+    fn paint_note(&self, canvas: &mut Canvas, now: Instant) {
+        let area = note_area(canvas.width, canvas.height);
+        let columns = ((area.width - 40) / NOTE_LETTER).max(1) as usize;
+        let rows = ((area.height - 60) / NOTE_LINE).max(1) as usize;
+        let (left, top) = (area.x + 20, area.y + 48);
+        if self.note.is_empty() {
+            canvas.text(
+                (left, top),
+                NOTE_LETTER,
+                0,
+                Colour::new(92, 106, 138),
+                "Type something.",
+            );
+        }
+        let lines = wrap(&self.note, columns);
+        let shown = &lines[lines.len().saturating_sub(rows)..];
+        for (nth, line) in shown.iter().enumerate() {
+            canvas.text(
+                (left, top + nth as i32 * NOTE_LINE),
+                NOTE_LETTER,
+                0,
+                INK,
+                line,
+            );
+        }
+        let blink = now.duration_since(self.started).as_millis() / 500 % 2 == 0;
+        if let (Some(last), true) = (shown.last(), blink) {
+            let caret = Area {
+                x: left + last.chars().count() as i32 * NOTE_LETTER,
+                y: top + (shown.len() as i32 - 1) * NOTE_LINE - 2,
+                width: 2,
+                height: NOTE_LETTER + 4,
+            };
+            canvas.panel(caret, 0, AMBER, 255);
+        }
+    }
+
+    fn paint_footer(&self, canvas: &mut Canvas) {
+        let (x, y) = self.pointer;
+        let text = format!(
+            "keys {}   clicks {}   pointer {x},{y}",
+            self.keys, self.clicks
+        );
+        canvas.text((20, canvas.height - 24), 12, 0, QUIET, &text);
+    }
+
+    fn paint_pointer(&self, canvas: &mut Canvas, now: Instant) {
+        for (nth, (x, y, at)) in self.marks.iter().enumerate() {
+            let centre = (*x as f32, *y as f32);
+            let colour = [
+                AMBER,
+                Colour::new(122, 204, 255),
+                Colour::new(196, 156, 255),
+            ][nth % 3];
+            canvas.disc(centre, 7.0, 2.0, colour, 230);
+            let age = now.duration_since(*at);
+            if age < RIPPLE_AGE_MAX {
+                let way = age.as_secs_f32() / RIPPLE_AGE_MAX.as_secs_f32();
+                canvas.ring(
+                    centre,
+                    10.0 + 34.0 * way,
+                    2.0,
+                    colour,
+                    (220.0 * (1.0 - way)) as u8,
+                );
+            }
+        }
+        for (x, y, at) in &self.trail {
+            let age = now.duration_since(*at);
+            if age < TRAIL_AGE_MAX {
+                let left = 1.0 - age.as_secs_f32() / TRAIL_AGE_MAX.as_secs_f32();
+                canvas.disc(
+                    (*x as f32, *y as f32),
+                    2.0 + 5.0 * left,
+                    3.0,
+                    INK,
+                    (150.0 * left) as u8,
+                );
+            }
+        }
+    }
+}
+
+/// Where the notes are; tests of the picture look there.
+fn note_area(width: i32, height: i32) -> Area {
+    let wide = (width * 5 / 8).clamp(200, 860).min(width - 20);
+    let top = height * 2 / 5;
+    Area {
+        x: (width - wide) / 2,
+        y: top,
+        width: wide,
+        height: (height - top - 76).max(80),
+    }
+}
+
+fn paint_title(canvas: &mut Canvas) {
+    let title = "POSTERN";
+    let size = (canvas.width / 14).clamp(24, 96);
+    let gap = size / 6;
+    let left = (canvas.width - text_width(title, size, gap)) / 2;
+    let top = canvas.height * 2 / 5 - size * 2;
+    canvas.text((left, top), size, gap, INK, title);
+    let words = "a desktop behind a door";
+    let small = (size / 5).clamp(10, 16);
+    let left = (canvas.width - text_width(words, small, 2)) / 2;
+    canvas.text((left, top + size + small), small, 2, QUIET, words);
+}
+
+/// The window of the notes, without what is written in it.
+fn paint_window(canvas: &mut Canvas) {
+    let area = note_area(canvas.width, canvas.height);
+    let shadow = Area {
+        x: area.x + 4,
+        y: area.y + 8,
+        ..area
+    };
+    canvas.panel(shadow, 12, Colour::new(0, 0, 0), 60);
+    canvas.panel(area, 12, NIGHT, 214);
+    for (nth, colour) in [(255, 106, 96), (250, 190, 80), (92, 200, 120)]
+        .into_iter()
+        .enumerate()
+    {
+        let centre = ((area.x + 22 + 20 * nth as i32) as f32, (area.y + 20) as f32);
+        canvas.disc(
+            centre,
+            6.5,
+            1.5,
+            Colour::new(colour.0, colour.1, colour.2),
+            255,
+        );
+    }
+    let name = "Notes";
+    let left = area.x + (area.width - text_width(name, 12, 0)) / 2;
+    canvas.text((left, area.y + 14), 12, 0, QUIET, name);
+}
+
+fn paint_clock(canvas: &mut Canvas) {
+    let seconds = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let (hours, minutes) = (seconds / 3600 % 24, seconds / 60 % 60);
+    let text = format!("{hours:02}:{minutes:02}:{:02}", seconds % 60);
+    let left = canvas.width - text_width(&text, 24, 0) - 24;
+    canvas.text((left, 24), 24, 0, INK, &text);
+    canvas.text(
+        (canvas.width - text_width("UTC", 12, 0) - 24, 54),
+        12,
+        0,
+        QUIET,
+        "UTC",
+    );
+}
+
+/// Breaks the notes into lines of at most `columns` characters; there is always one.
+fn wrap(note: &str, columns: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for line in note.split('\n') {
+        let characters: Vec<char> = line.chars().collect();
+        if characters.is_empty() {
+            lines.push(String::new());
+        }
+        lines.extend(
+            characters
+                .chunks(columns)
+                .map(|piece| piece.iter().collect::<String>()),
+        );
+    }
+    lines
+}
+
+/// What never changes, painted once a size: dusk with a few soft lights, the title, the windows.
+pub fn backdrop(width: u16, height: u16) -> Vec<u8> {
+    let mut canvas = Canvas::new(width, height);
+    let (wide, high) = (f32::from(width), f32::from(height));
+    let stride = canvas.stride();
+    for (y, row) in canvas.pixels.chunks_exact_mut(stride).enumerate() {
+        for (x, pixel) in row.chunks_exact_mut(PIXEL_BYTES).enumerate() {
+            let (u, v) = (x as f32 / wide, y as f32 / high);
+            let wave = ((u * 4.2 + v * 2.0).sin() + (u * 2.3 - v * 3.1 + 1.7).cos()) * 0.5;
+            let dusk = (v + wave * 0.10).clamp(0.0, 1.0);
+            let mix = |from: f32, to: f32| (from + (to - from) * dusk).clamp(0.0, 255.0) as u8;
+            pixel.copy_from_slice(&[mix(74.0, 128.0), mix(34.0, 92.0), mix(28.0, 58.0), 255]);
+        }
+    }
+    let glow = |canvas: &mut Canvas, x: f32, y: f32, radius: f32, colour: Colour, cover: u8| {
+        let radius = radius * wide.min(high);
+        canvas.disc((x * wide, y * high), radius, radius, colour, cover);
+    };
+    glow(&mut canvas, 0.18, 0.95, 0.70, Colour::new(86, 176, 190), 90);
+    glow(
+        &mut canvas,
+        0.88,
+        0.20,
+        0.55,
+        Colour::new(150, 110, 220),
+        80,
+    );
+    glow(
+        &mut canvas,
+        0.60,
+        1.05,
+        0.50,
+        Colour::new(240, 170, 120),
+        70,
+    );
+    let bar = Area {
+        x: 0,
+        y: canvas.height - 36,
+        width: canvas.width,
+        height: 36,
+    };
+    canvas.panel(bar, 0, NIGHT, 150);
+    paint_title(&mut canvas);
+    paint_window(&mut canvas);
+    canvas.pixels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picture(world: &World, now: Instant) -> Vec<u8> {
+        let mut canvas = Canvas::new(640, 480);
+        canvas.pixels = backdrop(640, 480);
+        world.paint(&mut canvas, now);
+        canvas.pixels
+    }
+
+    #[test]
+    fn typed_text_appears_in_the_notes() {
+        let mut world = World::default();
+        let now = Instant::now();
+        let before = picture(&world, now);
+        "hello".chars().for_each(|character| world.typed(character));
+        let after = picture(&world, now);
+        let area = note_area(640, 480);
+        let changed: Vec<_> = (0..640 * 480)
+            .filter(|at| before[at * 4] != after[at * 4])
+            .collect();
+        assert!(changed.len() > 100);
+        assert!(changed.iter().all(|at| {
+            let (x, y) = ((at % 640) as i32, (at / 640) as i32);
+            (area.x..area.x + area.width).contains(&x)
+                && (area.y..area.y + area.height).contains(&y)
+        }));
+    }
+
+    #[test]
+    fn notes_marks_and_trail_stay_within_their_limits() {
+        let mut world = World::default();
+        for nth in 0..10_000 {
+            world.typed('x');
+            world.pointer_moved(nth, nth);
+            world.clicked();
+        }
+        assert_eq!(world.note.len(), NOTE_CHARACTERS_MAX);
+        assert_eq!(
+            (world.marks.len(), world.trail.len()),
+            (MARKS_MAX, TRAIL_POINTS_MAX)
+        );
+    }
+
+    #[test]
+    fn lines_are_wrapped_and_backspace_removes() {
+        let mut world = World::default();
+        "abcdef\ng\u{8}"
+            .chars()
+            .for_each(|character| world.typed(character));
+        assert_eq!(wrap(&world.note, 4), ["abcd", "ef", ""]);
+        assert_eq!(wrap("", 4), [""]);
+    }
+}
