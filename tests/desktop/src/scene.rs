@@ -138,7 +138,8 @@ impl World {
                 line,
             );
         }
-        let blink = now.duration_since(self.started).as_millis() / 500 % 2 == 0;
+        let half_seconds = now.duration_since(self.started).as_millis() / 500;
+        let blink = half_seconds.is_multiple_of(2);
         if let (Some(last), true) = (shown.last(), blink) {
             let caret = Area {
                 x: left + last.chars().count() as i32 * NOTE_LETTER,
