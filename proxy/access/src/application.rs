@@ -1,10 +1,20 @@
 //! An application: a public address, a target behind it, and who may open it.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::Policy;
+use crate::policy::{Decision, Policy, Subject, decide};
+
+/// Longest name of an application: it is a DNS label on hosts of its own.
+pub const NAME_BYTES_MAX: usize = 63;
+
+/// Longest name of a target's host [RFC 1035 §2.3.4].
+pub const HOST_BYTES_MAX: usize = 253;
+
+/// The WebSocket's path behind an application's prefix.
+pub(crate) const WEBSOCKET_PATH: &str = "/rdp";
 
 /// Name of the cookie that carries an application token; its path is the application's prefix.
 pub const APPLICATION_COOKIE: &str = "__Secure-postern-app";
@@ -36,6 +46,32 @@ impl Application {
     pub fn audience(&self) -> String {
         format!("app:{}", self.name)
     }
+
+    /// What its policies say; a refusal by default names the application.
+    #[must_use]
+    pub fn decide(&self, subject: &Subject<'_>) -> Decision {
+        let mut decision = decide(&self.policies, subject);
+        if decision.policy.is_none() {
+            let of = format!("policy of application \"{}\"", self.name);
+            decision.reason = match decision.reason.strip_prefix("no policy ") {
+                Some(rest) => format!("no {of} {rest}"),
+                None => format!("there is no {of}"),
+            };
+        }
+        decision
+    }
+
+    /// Checks a name: a slug of 1 to 63 of `a-z`, `0-9` and `-`.
+    ///
+    /// # Errors
+    /// [`ApplicationError::Name`] for any other text.
+    pub fn check_name(name: &str) -> Result<(), ApplicationError> {
+        let is_slug = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_slug) {
+            return Ok(());
+        }
+        Err(ApplicationError::Name(name.to_owned()))
+    }
 }
 
 /// Where browsers find an application.
@@ -54,7 +90,7 @@ impl PublicAddress {
     /// The path of the WebSocket upgrade.
     #[must_use]
     pub fn websocket_path(&self) -> String {
-        format!("{}/rdp", self.prefix)
+        format!("{}{WEBSOCKET_PATH}", self.prefix)
     }
 }
 
@@ -72,6 +108,54 @@ impl fmt::Display for Target {
         } else {
             write!(f, "{}:{}", self.host, self.port)
         }
+    }
+}
+
+/// What an application's settings may get wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApplicationError {
+    #[error("{0:?} is no application name: 1 to 63 of a-z, 0-9 and -")]
+    Name(String),
+    #[error("{text:?} is no target: {why}; write \"host:3389\" or \"[2001:db8::1]:3389\"")]
+    Target { text: String, why: &'static str },
+}
+
+impl std::str::FromStr for Target {
+    type Err = ApplicationError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refused = |why| ApplicationError::Target {
+            text: text.to_owned(),
+            why,
+        };
+        let (host, port) = text.rsplit_once(':').ok_or(refused("it has no port"))?;
+        // `u16` alone would also take `+3389`.
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        let port = port.parse().ok().filter(|port| digits && *port != 0);
+        let port = port.ok_or(refused("the port is not 1 to 65535"))?;
+        if let Some(literal) = host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
+            let address: Ipv6Addr = literal
+                .parse()
+                .map_err(|_| refused("no IPv6 address stands in the brackets"))?;
+            return Ok(Self {
+                host: address.to_string(),
+                port,
+            });
+        }
+        if host.contains(':') {
+            return Err(refused("an IPv6 address stands in brackets"));
+        }
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        if !(1..=HOST_BYTES_MAX).contains(&host.len()) || !host.bytes().all(is_name) {
+            return Err(refused("the host is neither a name nor an address"));
+        }
+        Ok(Self {
+            host: host.to_ascii_lowercase(),
+            port,
+        })
     }
 }
 
@@ -164,5 +248,89 @@ impl<'de> Deserialize<'de> for Fingerprint {
         String::deserialize(deserializer)?
             .parse()
             .map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_slug() {
+        let long = "a".repeat(NAME_BYTES_MAX);
+        for name in ["lab", "lab-2", "0", long.as_str()] {
+            assert_eq!(Application::check_name(name), Ok(()), "{name}");
+        }
+        let too_long = "a".repeat(NAME_BYTES_MAX + 1);
+        for name in [
+            "",
+            "Lab",
+            "lab.x",
+            "lab/..",
+            "läb",
+            "a b",
+            "a%2f",
+            too_long.as_str(),
+        ] {
+            assert!(Application::check_name(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_host_and_port() {
+        let check = |text: &str, host: &str, port: u16, shown: &str| {
+            let target: Target = text.parse().expect("a target");
+            assert_eq!((target.host.as_str(), target.port), (host, port), "{text}");
+            assert_eq!(target.to_string(), shown);
+            assert_eq!(shown.parse(), Ok(target));
+        };
+        check("127.0.0.1:3389", "127.0.0.1", 3389, "127.0.0.1:3389");
+        check("Desk.Example:1", "desk.example", 1, "desk.example:1");
+        check("[::1]:3389", "::1", 3389, "[::1]:3389");
+        check(
+            "[2001:DB8:0::1]:3389",
+            "2001:db8::1",
+            3389,
+            "[2001:db8::1]:3389",
+        );
+    }
+
+    #[test]
+    fn what_is_no_target_is_refused_with_the_reason() {
+        let check = |text: &str, why: &str| {
+            let error = text.parse::<Target>().expect_err("is refused").to_string();
+            assert!(error.contains(why), "{text}: {error}");
+        };
+        check("", "no port");
+        check("desk", "no port");
+        check("desk:", "the port");
+        check("desk:0", "the port");
+        check("desk:65536", "the port");
+        check("desk:+1", "the port");
+        check("desk:rdp", "the port");
+        check(":3389", "neither a name");
+        check("desk/x:3389", "neither a name");
+        check("user@desk:3389", "neither a name");
+        check("de sk:3389", "neither a name");
+        check("::1:3389", "in brackets");
+        check("[desk]:3389", "no IPv6 address");
+        check("[fe80::1%1]:3389", "no IPv6 address");
+    }
+
+    #[test]
+    fn a_fingerprint_reads_back_as_it_is_shown() {
+        let fingerprint = Fingerprint::of(b"certificate");
+        let shown = fingerprint.to_string();
+        assert_eq!(shown.parse(), Ok(fingerprint));
+        assert_eq!(shown.to_uppercase().parse(), Ok(fingerprint));
+        for text in [
+            "",
+            "00",
+            &shown[1..],
+            &shown.replace(['0', 'a'], "g"),
+            &format!("é{}", &shown[2..]),
+        ] {
+            assert_eq!(text.parse::<Fingerprint>(), Err(FingerprintError), "{text}");
+        }
     }
 }

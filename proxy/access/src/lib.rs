@@ -18,8 +18,10 @@ pub mod time;
 pub mod token;
 
 pub use application::{
-    Application, CertificatePolicy, Fingerprint, PublicAddress, RdpSecurity, SessionLimits, Target,
+    Application, ApplicationError, CertificatePolicy, Fingerprint, PublicAddress, RdpSecurity,
+    SessionLimits, Target,
 };
+pub use duration::Duration;
 pub use keyset::{Jwk, Jwks, KeySet};
 pub use permit::Permit;
 pub use policy::{Action, Decision, Policy, Subject};

@@ -12,6 +12,7 @@ pub struct Permit {
     pub(crate) application: Application,
     pub(crate) claims: Claims,
     pub(crate) policy: String,
+    pub(crate) reason: String,
     pub(crate) source: IpAddr,
     pub(crate) country: Option<String>,
     pub(crate) valid_until: UnixSeconds,
@@ -33,6 +34,12 @@ impl Permit {
     #[must_use]
     pub fn policy(&self) -> &str {
         &self.policy
+    }
+
+    /// Why it allowed, naming the rules that matched.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
     }
 
     #[must_use]
