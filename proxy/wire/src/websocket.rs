@@ -1,0 +1,14 @@
+//! The server's side of the WebSocket framing [RFC 6455 §5]: a streaming decoder that unmasks in
+//! place, and an encoder of headers and control frames.
+
+mod decoder;
+mod encode;
+mod mask;
+mod utf8;
+
+pub use decoder::{Decoder, DecoderLimits, Event, MessageKind, ProtocolError, Step, TextPolicy};
+pub use encode::{
+    CLOSE_REASON_BYTES_MAX, CONTROL_BYTES_MAX, Opcode, client_frame, close_frame,
+    close_without_code, frame_header, ping, pong,
+};
+pub use mask::unmask;
