@@ -58,7 +58,13 @@ impl Chain {
     /// A chain without records.
     #[must_use]
     pub fn start(name: &str) -> Self {
-        Self { head: Head { chain: name.to_owned(), seq: 0, hash: "0".repeat(HASH_HEX) } }
+        Self {
+            head: Head {
+                chain: name.to_owned(),
+                seq: 0,
+                hash: "0".repeat(HASH_HEX),
+            },
+        }
     }
 
     /// Goes on after `last_line` (without its line feed); `None` when that is not a whole line of
@@ -66,8 +72,13 @@ impl Chain {
     #[must_use]
     pub fn resume(name: &str, last_line: &str) -> Option<Self> {
         let line = parse(last_line).ok()?;
-        (line.chain == name)
-            .then(|| Self { head: Head { chain: line.chain, seq: line.seq, hash: line.hash } })
+        (line.chain == name).then_some(Self {
+            head: Head {
+                chain: line.chain,
+                seq: line.seq,
+                hash: line.hash,
+            },
+        })
     }
 
     #[must_use]
@@ -80,8 +91,10 @@ impl Chain {
         let seq = self.head.seq + 1;
         let chain = serde_json::to_string(&self.head.chain).expect("a string encodes");
         let record = serde_json::to_string(record).expect("a record has only strings and numbers");
-        let mut line =
-            format!("{{\"chain\":{chain},\"seq\":{seq},\"prev\":\"{}\",\"record\":{record}", self.head.hash);
+        let mut line = format!(
+            "{{\"chain\":{chain},\"seq\":{seq},\"prev\":\"{}\",\"record\":{record}",
+            self.head.hash
+        );
         self.head.hash = hex_digest(line.as_bytes());
         self.head.seq = seq;
         line.push_str(HASH_KEY);
@@ -119,7 +132,11 @@ pub fn verify<'a>(
         if line.prev != head.hash {
             return Err(broken("the record does not follow the one before it"));
         }
-        head = Head { chain: line.chain, seq, hash: line.hash };
+        head = Head {
+            chain: line.chain,
+            seq,
+            hash: line.hash,
+        };
         each(&head, &line.record);
     }
     Ok(head)
@@ -169,7 +186,10 @@ mod tests {
         let head = verify("core-0", text.lines(), |_, _| {}).expect("holds");
         assert_eq!(head.seq, 5);
         let last = text.lines().last().expect("five lines");
-        assert_eq!(Chain::resume("core-0", last).expect("resumes").head(), &head);
+        assert_eq!(
+            Chain::resume("core-0", last).expect("resumes").head(),
+            &head
+        );
         assert!(Chain::resume("core-1", last).is_none());
         assert!(Chain::resume("core-0", &last[..last.len() - 1]).is_none());
     }
@@ -181,9 +201,18 @@ mod tests {
         let check = |lines: Vec<String>, seq: u64, why: &str| {
             let broken = verify("core-0", lines.iter().map(String::as_str), |_, _| {})
                 .expect_err("is broken");
-            assert_eq!((broken.seq, broken.why.contains(why)), (seq, true), "{broken}");
+            assert_eq!(
+                (broken.seq, broken.why.contains(why)),
+                (seq, true),
+                "{broken}"
+            );
         };
-        let owned = || lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+        let owned = || {
+            lines
+                .iter()
+                .map(|line| (*line).to_owned())
+                .collect::<Vec<_>>()
+        };
 
         let mut changed = owned();
         changed[2] = changed[2].replace("\"connection\":2", "\"connection\":9");
@@ -205,7 +234,10 @@ mod tests {
         let mut other = Chain::start("core-0");
         let mut grafted = owned();
         for line in grafted.iter_mut().take(3) {
-            *line = other.append(&Record::new(0, Event::Gap)).trim_end().to_owned();
+            *line = other
+                .append(&Record::new(0, Event::Gap))
+                .trim_end()
+                .to_owned();
         }
         check(grafted, 4, "does not follow");
     }
@@ -217,8 +249,13 @@ mod tests {
         for at in 0..line.len() {
             let mut bytes = line.as_bytes().to_vec();
             bytes[at] ^= 1;
-            let Ok(flipped) = String::from_utf8(bytes) else { continue };
-            assert!(verify("core-0", [flipped.as_str()].into_iter(), |_, _| {}).is_err(), "byte {at}");
+            let Ok(flipped) = String::from_utf8(bytes) else {
+                continue;
+            };
+            assert!(
+                verify("core-0", [flipped.as_str()].into_iter(), |_, _| {}).is_err(),
+                "byte {at}"
+            );
         }
     }
 }

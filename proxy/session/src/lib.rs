@@ -1,1 +1,31 @@
-//! To be laid.
+//! One connection's life, a file a stage, generic over the core that it lives on:
+//! admit, tls, upgrade, authorize, cleanpath, dial, negotiate, relay, account, close.
+#![forbid(unsafe_code)]
+
+pub mod core;
+pub mod outcome;
+pub mod state;
+pub mod stop;
+
+mod account;
+mod authorize;
+mod cleanpath;
+mod close;
+mod connection;
+mod dial;
+#[cfg(feature = "echo")]
+mod echo;
+mod inbox;
+mod negotiate;
+mod relay;
+mod replies;
+mod tls;
+mod upgrade;
+mod verifier;
+mod web;
+
+pub use crate::core::{AuditUnavailable, Core, Full, Seat};
+pub use connection::serve;
+pub use outcome::Outcome;
+pub use state::{State, StateError};
+pub use stop::Stop;

@@ -58,7 +58,11 @@ mod tests {
     fn a_frame_is_read_whole_or_not_at_all() {
         let bytes = encode(&ToEngine::Metrics { request: 7 }).expect("encodes");
         for cut in 0..bytes.len() {
-            assert!(decode::<ToEngine>(&bytes[..cut]).expect("no error").is_none());
+            assert!(
+                decode::<ToEngine>(&bytes[..cut])
+                    .expect("no error")
+                    .is_none()
+            );
         }
         let (message, used) = decode::<ToEngine>(&bytes).expect("decodes").expect("whole");
         assert_eq!(used, bytes.len());
@@ -67,6 +71,9 @@ mod tests {
 
     #[test]
     fn a_frame_over_the_limit_is_refused_before_its_body() {
-        assert!(matches!(decode::<ToEngine>(&[0xff; 4]), Err(FrameError::TooLong(_))));
+        assert!(matches!(
+            decode::<ToEngine>(&[0xff; 4]),
+            Err(FrameError::TooLong(_))
+        ));
     }
 }

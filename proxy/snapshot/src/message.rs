@@ -105,11 +105,18 @@ pub enum ToEngine {
     Snapshot(Box<Snapshot>),
     /// Renews the lease; sent every few seconds.
     Lease,
-    Kill { selector: KillSelector },
+    Kill {
+        selector: KillSelector,
+    },
     /// Answers [`ToControl::Pin`]: the pin that now stands in the store.
-    Pin { request: u64, stored: Option<Fingerprint> },
+    Pin {
+        request: u64,
+        stored: Option<Fingerprint>,
+    },
     /// Asks for [`ToControl::Metrics`].
-    Metrics { request: u64 },
+    Metrics {
+        request: u64,
+    },
     /// Finish live sessions, accept nothing more, exit.
     Drain,
 }
@@ -119,14 +126,33 @@ pub enum ToEngine {
 #[serde(rename_all = "snake_case", tag = "kind", content = "body")]
 pub enum ToControl {
     /// First message of every link; control may have missed what came before.
-    Hello { pid: u32, cores: usize, version: u64, sessions: Vec<LiveSession> },
+    Hello {
+        pid: u32,
+        cores: usize,
+        version: u64,
+        sessions: Vec<LiveSession>,
+    },
     /// A snapshot is in force on every core.
-    Applied { version: u64 },
+    Applied {
+        version: u64,
+    },
     Opened(LiveSession),
     Ended(Ended),
     /// A first-use target showed this certificate. Control stores it if there is none yet.
-    Pin { request: u64, application: String, sha256: Fingerprint },
+    Pin {
+        request: u64,
+        application: String,
+        sha256: Fingerprint,
+    },
     /// A target's certificate is not the pinned one: tell the administrators.
-    CertificateChanged { application: String, expected: Fingerprint, seen: Fingerprint },
-    Metrics { request: u64, cores: Vec<CoreMetrics> },
+    /// `seen` is absent when the handshake was refused before the certificate was kept.
+    CertificateChanged {
+        application: String,
+        expected: Fingerprint,
+        seen: Option<Fingerprint>,
+    },
+    Metrics {
+        request: u64,
+        cores: Vec<CoreMetrics>,
+    },
 }

@@ -18,7 +18,10 @@ pub struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { buckets: vec![0; BUCKETS], sum_us: 0 }
+        Self {
+            buckets: vec![0; BUCKETS],
+            sum_us: 0,
+        }
     }
 }
 
@@ -76,7 +79,16 @@ mod tests {
 
     #[test]
     fn buckets_hold_their_upper_bound() {
-        for (us, bucket) in [(0, 0), (1, 0), (2, 1), (3, 2), (4, 2), (5, 3), (1024, 10), (u64::MAX, 31)] {
+        for (us, bucket) in [
+            (0, 0),
+            (1, 0),
+            (2, 1),
+            (3, 2),
+            (4, 2),
+            (5, 3),
+            (1024, 10),
+            (u64::MAX, 31),
+        ] {
             let mut histogram = Histogram::default();
             histogram.record(us);
             assert_eq!(histogram.buckets[bucket], 1, "{us} µs");

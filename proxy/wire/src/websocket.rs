@@ -8,7 +8,7 @@ mod utf8;
 
 pub use decoder::{Decoder, DecoderLimits, Event, MessageKind, ProtocolError, Step, TextPolicy};
 pub use encode::{
-    CLOSE_REASON_BYTES_MAX, CONTROL_BYTES_MAX, Opcode, client_frame, close_frame,
+    binary_frame,     CLOSE_REASON_BYTES_MAX, CONTROL_BYTES_MAX, Opcode, client_frame, close_frame,
     close_without_code, frame_header, ping, pong,
 };
 pub use mask::unmask;

@@ -83,6 +83,14 @@ pub fn close_without_code() -> Vec<u8> {
     control(Opcode::Close, &[])
 }
 
+/// A whole unmasked binary message in one frame.
+#[must_use]
+pub fn binary_frame(payload: &[u8]) -> Vec<u8> {
+    let mut header = [0; HEADER_BYTES_MAX];
+    let length = frame_header(Opcode::Binary, true, payload.len(), &mut header);
+    [&header[..length], payload].concat()
+}
+
 /// A ping frame; at most [`CONTROL_BYTES_MAX`] of `payload` are sent.
 #[must_use]
 pub fn ping(payload: &[u8]) -> Vec<u8> {

@@ -1,0 +1,201 @@
+//! The way of one connection, stage by stage, from accept to its one audit record.
+
+use std::net::SocketAddr;
+
+use futures_lite::AsyncWriteExt as _;
+use futures_lite::future::or;
+use futures_rustls::server::TlsStream;
+use postern_access::UnixSeconds;
+use postern_access::UpgradeRequest;
+use postern_access::application::APPLICATION_COOKIE;
+use postern_wire::http1::{self, UpgradeError};
+use postern_wire::rdcleanpath;
+use postern_wire::websocket::{self, Decoder, DecoderLimits, TextPolicy};
+
+use crate::account::Account;
+use crate::authorize::{Authorized, authorize};
+use crate::inbox::Inbox;
+use crate::relay::{self, Desktop};
+use crate::{Core, Full, Outcome, State, cleanpath, close, dial, negotiate, tls, upgrade, web};
+
+/// What a connection turned out to be.
+enum Request {
+    /// Not a session: already served.
+    Web,
+    /// The 101 is out.
+    Session(Box<Authorized>),
+    #[cfg(feature = "echo")]
+    Echo,
+}
+
+/// Serves one accepted connection to its end. Exactly one connection record comes of it.
+pub async fn serve<C: Core>(core: &C, socket: C::Stream, source: SocketAddr, local: SocketAddr) {
+    let mut account = Account::open(core, source);
+    let outcome = carry(core, socket, local, &mut account).await;
+    account.close(core, &outcome);
+}
+
+async fn carry<C: Core>(
+    core: &C,
+    socket: C::Stream,
+    local: SocketAddr,
+    account: &mut Account,
+) -> Outcome {
+    let _seat = match core.admit(account.source().ip()) {
+        Ok(seat) => seat,
+        Err(Full::ConnectionsOfSource) => return Outcome::SourceFull,
+        Err(_) => return Outcome::ConnectionsFull,
+    };
+    let state = core.state();
+    let mut browser = match tls::accept(core, &state, socket).await {
+        Ok(browser) => browser,
+        Err(outcome) => return outcome,
+    };
+    match request(core, &state, &mut browser, local, account).await {
+        Ok(Request::Web) => Outcome::Web,
+        Ok(Request::Session(authorized)) => {
+            session(core, &state, browser, *authorized, account).await
+        }
+        #[cfg(feature = "echo")]
+        Ok(Request::Echo) => crate::echo::serve(core, &mut browser).await,
+        Err(outcome) => {
+            close::answer_http(core, &mut browser, &outcome).await;
+            outcome
+        }
+    }
+}
+
+/// Reads the request head; serves what is not an application's WebSocket; authorizes what is.
+async fn request<C: Core>(
+    core: &C,
+    state: &State,
+    browser: &mut TlsStream<C::Stream>,
+    local: SocketAddr,
+    account: &mut Account,
+) -> Result<Request, Outcome> {
+    let mut buffer = Vec::new();
+    upgrade::read_head(core, &state.limits, browser, &mut buffer).await?;
+    let head = http1::parse_head(&buffer).map_err(upgrade::malformed)?;
+    let head = head.expect("read_head returns when the head is whole");
+    let asked = browser.get_ref().1.server_name().map(str::to_owned);
+    let host = upgrade::host(&head, asked.as_deref())?;
+
+    #[cfg(feature = "echo")]
+    if head.path == crate::echo::PATH && head.wants_websocket() {
+        let accept = http1::websocket_accept(&head).map_err(refused_upgrade)?;
+        browser
+            .write_all(&accept)
+            .await
+            .map_err(|_| Outcome::ClosedEarly)?;
+        browser.flush().await.map_err(|_| Outcome::ClosedEarly)?;
+        return Ok(Request::Echo);
+    }
+
+    let application = state
+        .rules
+        .application_at(host, head.path)
+        .filter(|_| head.wants_websocket());
+    let Some(application) = application else {
+        web::hand_over(core, state, browser, &buffer, account.source(), local).await?;
+        return Ok(Request::Web);
+    };
+    let accept = http1::websocket_accept(&head).map_err(refused_upgrade)?;
+    if buffer.len() > head.length {
+        return Err(Outcome::UpgradeMalformed(
+            "bytes before the upgrade was accepted",
+        ));
+    }
+    let request = UpgradeRequest {
+        application,
+        origin: head.header("origin").map_err(upgrade::malformed)?,
+        token: head
+            .cookie(APPLICATION_COOKIE)
+            .map_err(upgrade::malformed)?,
+        source: account.source().ip(),
+        country: None,
+        now: UnixSeconds(core.unix_ms() / 1000),
+    };
+    let authorized = authorize(core, state, &request, account).await?;
+    browser
+        .write_all(&accept)
+        .await
+        .map_err(|_| Outcome::ClosedEarly)?;
+    browser.flush().await.map_err(|_| Outcome::ClosedEarly)?;
+    Ok(Request::Session(Box::new(authorized)))
+}
+
+fn refused_upgrade(error: UpgradeError) -> Outcome {
+    match error {
+        UpgradeError::Version => Outcome::UpgradeVersion,
+        other => Outcome::UpgradeMalformed(other.label()),
+    }
+}
+
+/// From the 101 to the end of the desktop.
+async fn session<C: Core>(
+    core: &C,
+    state: &State,
+    mut browser: TlsStream<C::Stream>,
+    authorized: Authorized,
+    account: &mut Account,
+) -> Outcome {
+    let Authorized {
+        permit,
+        stop,
+        seat: _seat,
+    } = authorized;
+    let limits = DecoderLimits {
+        frame_bytes_max: state.limits.frame_bytes_max,
+    };
+    let mut decoder = Decoder::new(limits, TextPolicy::Refuse);
+    let mut inbox = Inbox::new();
+    let asked = core.now();
+    let opening = async {
+        let application = permit.application();
+        let request = cleanpath::receive(
+            core,
+            &state.limits,
+            &mut browser,
+            &mut inbox,
+            &mut decoder,
+            application,
+        )
+        .await?;
+        let (socket, address) = dial::dial(core, &permit, &state.limits).await?;
+        let x224 = &request.x224;
+        let negotiated =
+            negotiate::negotiate(core, state, application, x224, socket, address).await?;
+        let response =
+            rdcleanpath::response(&address.to_string(), &negotiated.confirm, &negotiated.chain);
+        let frame = websocket::binary_frame(&response);
+        browser
+            .write_all(&frame)
+            .await
+            .map_err(|_| Outcome::BrowserLost)?;
+        browser.flush().await.map_err(|_| Outcome::BrowserLost)?;
+        Ok(negotiated)
+    };
+    let opened = or(async { Err(stop.raised().await) }, opening).await;
+    let negotiated = match opened {
+        Ok(negotiated) => negotiated,
+        Err(outcome) => {
+            close::answer_websocket(core, &mut browser, &outcome).await;
+            return outcome;
+        }
+    };
+    account.desktop(
+        core,
+        negotiated.security,
+        negotiated.fingerprint.to_string(),
+        asked,
+    );
+    let desktop = Desktop {
+        browser,
+        inbox,
+        decoder,
+        target: negotiated.stream,
+    };
+    let (outcome, traffic) = relay::run(core, &state.limits, desktop, &permit, &stop).await;
+    account.traffic(traffic);
+    outcome
+}

@@ -1,0 +1,107 @@
+//! What a session needs of the core that it lives on: network, clock, audit, ledger.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_lite::future::or;
+use futures_lite::{AsyncRead, AsyncWrite};
+use postern_access::{Fingerprint, Permit};
+use postern_audit::Record;
+use postern_snapshot::{CoreMetrics, LiveSession, ToControl};
+
+use crate::{State, Stop};
+
+/// A limit of the node is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    Connections,
+    ConnectionsOfSource,
+    Handshakes,
+    Sessions,
+    SessionsOfUser,
+}
+
+/// An audit record could not be made durable, and the node is set to refuse then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the audit record can't be written: {0}")]
+pub struct AuditUnavailable(pub String);
+
+/// A place that is held; dropping it gives it back.
+pub type Seat = Box<dyn std::any::Any>;
+
+/// The core that a connection lives on. Everything is of that core alone: no locks, nothing blocks.
+#[allow(async_fn_in_trait, reason = "a core's futures never leave its thread")]
+pub trait Core {
+    type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
+
+    /// The state in force now.
+    fn state(&self) -> Arc<State>;
+    /// Runs `change` on the core's own measurements.
+    fn measure(&self, change: impl FnOnce(&mut CoreMetrics));
+
+    fn now(&self) -> Instant;
+    /// Unix time in milliseconds.
+    fn unix_ms(&self) -> u64;
+    fn random(&self) -> [u8; 16];
+    async fn sleep(&self, duration: Duration);
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<Self::Stream>;
+    async fn connect_unix(&self, path: &Path) -> io::Result<Self::Stream>;
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
+
+    /// A number for a new connection, unique on this core while the process lives.
+    fn connection_number(&self) -> u64;
+    /// Counts a connection from `source`.
+    ///
+    /// # Errors
+    /// When the node or the source has too many.
+    fn admit(&self, source: IpAddr) -> Result<Seat, Full>;
+    /// Counts a TLS handshake under way.
+    ///
+    /// # Errors
+    /// When the core has too many.
+    fn begin_handshake(&self) -> Result<Seat, Full>;
+    /// Enters a session in the live table; `stop` is raised when it must end.
+    ///
+    /// # Errors
+    /// When the node or the user has too many.
+    fn enter(&self, session: LiveSession, permit: &Permit, stop: Rc<Stop>) -> Result<Seat, Full>;
+    /// Whether control has spoken recently enough for new sessions.
+    fn lease_holds(&self) -> bool;
+
+    /// Writes an audit record; resolves when it is on disk.
+    ///
+    /// # Errors
+    /// When it can't be, and the node is set to refuse then.
+    async fn record_durably(&self, record: Record) -> Result<(), AuditUnavailable>;
+    /// Writes an audit record behind what was written before.
+    fn record(&self, record: Record);
+
+    /// The pin that control has for a first-use target after it was shown `seen`; none when
+    /// control does not answer.
+    async fn pin(&self, application: &str, seen: Fingerprint) -> Option<Fingerprint>;
+    /// Tells control.
+    fn report(&self, message: ToControl);
+}
+
+/// The time for something ran out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Elapsed;
+
+/// `future`, if it ends within `ms` milliseconds; it is dropped otherwise.
+pub(crate) async fn within<C: Core, T>(
+    core: &C,
+    ms: u64,
+    future: impl Future<Output = T>,
+) -> Result<T, Elapsed> {
+    or(async { Ok(future.await) }, async {
+        core.sleep(Duration::from_millis(ms)).await;
+        Err(Elapsed)
+    })
+    .await
+}

@@ -1,0 +1,77 @@
+//! What is not a session goes to control over a UNIX socket, byte for byte.
+
+use std::net::SocketAddr;
+
+use futures_lite::future::or;
+use futures_lite::io::split;
+use futures_lite::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use postern_wire::proxy_protocol;
+
+use crate::core::within;
+use crate::{Core, Outcome, State};
+
+/// Control answers within this time or not at all.
+const CONNECT_MS_MAX: u64 = 2_000;
+
+/// Bytes on their way in one direction.
+const BUFFER_BYTES: usize = 8 * 1024;
+
+/// Hands a connection to control's web server, `read` being what was read of it so far.
+///
+/// # Errors
+/// When control is not there; nothing was answered then.
+pub(crate) async fn hand_over<C: Core, S>(
+    core: &C,
+    state: &State,
+    browser: &mut S,
+    read: &[u8],
+    source: SocketAddr,
+    local: SocketAddr,
+) -> Result<(), Outcome>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let connect = core.connect_unix(&state.snapshot.web_socket);
+    let Ok(Ok(mut control)) = within(core, CONNECT_MS_MAX, connect).await else {
+        return Err(Outcome::WebUnavailable);
+    };
+    let mut first = proxy_protocol::encode(source, local);
+    first.extend_from_slice(read);
+    if control.write_all(&first).await.is_err() {
+        return Err(Outcome::WebUnavailable);
+    }
+    core.measure(|metrics| metrics.web_connections += 1);
+    let (mut from_browser, mut to_browser) = split(browser);
+    let (mut from_control, mut to_control) = split(control);
+    let idle_ms_max = state.limits.stall_ms_max;
+    let up = async {
+        pump(core, idle_ms_max, &mut from_browser, &mut to_control).await;
+        // The answer may still be under way.
+        std::future::pending().await
+    };
+    let down = pump(core, idle_ms_max, &mut from_control, &mut to_browser);
+    or(up, down).await;
+    Ok(())
+}
+
+/// Carries bytes until the reader ends, then closes the writer. Any error or a long silence ends
+/// it: a web connection that is idle for that long is opened again by the browser when needed.
+async fn pump<C: Core>(
+    core: &C,
+    idle_ms_max: u64,
+    reader: &mut (impl AsyncRead + Unpin),
+    writer: &mut (impl AsyncWrite + Unpin),
+) {
+    let mut buffer = [0; BUFFER_BYTES];
+    while let Ok(Ok(bytes @ 1..)) = within(core, idle_ms_max, reader.read(&mut buffer)).await {
+        let write = async {
+            writer.write_all(&buffer[..bytes]).await?;
+            writer.flush().await
+        };
+        if !matches!(within(core, idle_ms_max, write).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+    // A writer that is gone needs no closing.
+    let _ = within(core, CONNECT_MS_MAX, writer.close()).await;
+}
