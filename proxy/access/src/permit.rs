@@ -6,7 +6,35 @@ use crate::{Application, Claims, UnixSeconds};
 
 /// Authorises one session to one application. Without it nothing is dialled.
 ///
-/// INVARIANT: fields are private and there is no public constructor.
+/// INVARIANT: fields are private and there is no public constructor. Outside this crate a permit
+/// can be read:
+///
+/// ```
+/// # use postern_access::{Permit, UnixSeconds};
+/// fn read(permit: &mut Permit) -> UnixSeconds { permit.valid_until() }
+/// ```
+///
+/// It can neither be altered, nor built, nor had from nothing:
+///
+/// ```compile_fail,E0616
+/// # use postern_access::{Permit, UnixSeconds};
+/// fn alter(permit: &mut Permit) { permit.valid_until = UnixSeconds(u64::MAX); }
+/// ```
+///
+/// ```compile_fail,E0451
+/// # use postern_access::{Permit, UnixSeconds};
+/// fn build(other: Permit) -> Permit { Permit { valid_until: UnixSeconds(u64::MAX), ..other } }
+/// ```
+///
+/// ```compile_fail,E0599
+/// # use postern_access::Permit;
+/// fn conjure() -> Permit { Permit::default() }
+/// ```
+///
+/// ```compile_fail,E0277
+/// # use postern_access::Permit;
+/// fn parse(json: &str) -> Permit { serde_json::from_str(json).expect("a permit") }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Permit {
     pub(crate) application: Application,
@@ -45,6 +73,12 @@ impl Permit {
     #[must_use]
     pub fn source(&self) -> IpAddr {
         self.source
+    }
+
+    /// ISO 3166-1 alpha-2 of the source, where known.
+    #[must_use]
+    pub fn country(&self) -> Option<&str> {
+        self.country.as_deref()
     }
 
     /// The live session ends at this time at the latest.

@@ -6,7 +6,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use postern_access::token::{TOKEN_BYTES_MAX, TOKEN_JWS_TYPE};
 use postern_access::{Claims, Jwk, provider};
 use ring::digest::{SHA256, digest};
-use ring::rand::SystemRandom;
+pub use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use zeroize::Zeroizing;
 
