@@ -144,3 +144,6 @@ fn tcp6(body: &[u8]) -> Result<Proxied, ProxyError> {
         destination: (Ipv6Addr::from(*destination), u16::from_be_bytes([d0, d1])).into(),
     })
 }
+
+#[cfg(test)]
+mod tests;

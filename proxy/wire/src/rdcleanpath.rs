@@ -159,7 +159,9 @@ pub fn failure(failure: &Failure) -> Vec<u8> {
             .unwrap_or_else(|_| RDCleanPathPdu::new_general_error()),
         Failure::General => RDCleanPathPdu::new_general_error(),
     };
-    pdu.to_der().unwrap_or_default()
+    pdu.to_der()
+        .or_else(|_| RDCleanPathPdu::new_general_error().to_der())
+        .expect("a general error is a few bytes of fixed form")
 }
 
 /// What a client hears.
@@ -244,3 +246,6 @@ fn whole(bytes: &[u8]) -> Result<RDCleanPathPdu, CleanPathError> {
     }
     Ok(pdu)
 }
+
+#[cfg(test)]
+mod tests;

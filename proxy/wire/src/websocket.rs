@@ -3,12 +3,17 @@
 
 mod decoder;
 mod encode;
+mod error;
 mod mask;
 mod utf8;
 
-pub use decoder::{Decoder, DecoderLimits, Event, MessageKind, ProtocolError, Step, TextPolicy};
+pub use decoder::{Decoder, DecoderLimits, Event, MessageKind, Step, TextPolicy};
 pub use encode::{
-    binary_frame,     CLOSE_REASON_BYTES_MAX, CONTROL_BYTES_MAX, Opcode, client_frame, close_frame,
+    CLOSE_REASON_BYTES_MAX, CONTROL_BYTES_MAX, Opcode, binary_frame, client_frame, close_frame,
     close_without_code, frame_header, ping, pong,
 };
+pub use error::ProtocolError;
 pub use mask::unmask;
+
+#[cfg(test)]
+mod tests;

@@ -362,3 +362,6 @@ where
     }
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests;

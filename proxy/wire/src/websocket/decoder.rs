@@ -6,8 +6,8 @@ use std::ops::Range;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
-use super::utf8::{NotUtf8, Utf8};
-use super::{CONTROL_BYTES_MAX, unmask};
+use super::utf8::Utf8;
+use super::{CONTROL_BYTES_MAX, ProtocolError, unmask};
 
 /// What a peer may make us take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,85 +56,6 @@ pub struct Step {
     pub consumed: usize,
     /// `None`: call again with more bytes.
     pub event: Option<Event>,
-}
-
-/// How a peer broke the protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ProtocolError {
-    #[error("a frame is not masked")]
-    Unmasked,
-    #[error("a reserved bit is set")]
-    ReservedBits,
-    #[error("the opcode is reserved")]
-    ReservedOpcode,
-    #[error("a control frame is fragmented")]
-    FragmentedControl,
-    #[error("a control frame is over 125 bytes")]
-    LongControl,
-    #[error("a frame length is not in its shortest form")]
-    NonMinimalLength,
-    #[error("a frame length has its top bit set")]
-    LengthTopBit,
-    #[error("a continuation without a message")]
-    ContinuationWithoutStart,
-    #[error("a message begins inside another")]
-    StartInsideMessage,
-    #[error("a close frame with half a code")]
-    CloseLength,
-    #[error("a close code that may not be sent")]
-    CloseCode,
-    #[error("a close reason is not UTF-8")]
-    CloseReason,
-    #[error("a frame is over the limit")]
-    FrameTooLong,
-    #[error("text is not taken here")]
-    TextRefused,
-    #[error("text is not UTF-8")]
-    NotUtf8,
-    #[error("bytes after the close frame")]
-    AfterClose,
-}
-
-impl ProtocolError {
-    /// The close code to answer with [RFC 6455 §7.4.1].
-    #[must_use]
-    pub const fn close_code(self) -> u16 {
-        match self {
-            Self::TextRefused => 1003,
-            Self::CloseReason | Self::NotUtf8 => 1007,
-            Self::FrameTooLong => 1009,
-            _ => 1002,
-        }
-    }
-
-    /// The metric and log label.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Unmasked => "unmasked_frame",
-            Self::ReservedBits => "reserved_bits",
-            Self::ReservedOpcode => "reserved_opcode",
-            Self::FragmentedControl => "fragmented_control",
-            Self::LongControl => "long_control",
-            Self::NonMinimalLength => "non_minimal_length",
-            Self::LengthTopBit => "length_top_bit",
-            Self::ContinuationWithoutStart => "continuation_without_start",
-            Self::StartInsideMessage => "start_inside_message",
-            Self::CloseLength => "close_length",
-            Self::CloseCode => "close_code",
-            Self::CloseReason => "close_reason",
-            Self::FrameTooLong => "frame_too_long",
-            Self::TextRefused => "text_refused",
-            Self::NotUtf8 => "text_not_utf8",
-            Self::AfterClose => "after_close",
-        }
-    }
-}
-
-impl From<NotUtf8> for ProtocolError {
-    fn from(_: NotUtf8) -> Self {
-        Self::NotUtf8
-    }
 }
 
 /// The data frame whose payload is coming in.
@@ -233,7 +154,7 @@ impl Decoder {
                 return self.control(&header, buffer, start);
             };
             start += header.length;
-            self.open(data, &header)?;
+            self.open(data)?;
             let fin = header.fin;
             if header.payload > 0 {
                 self.frame = Some(OpenFrame {
@@ -322,14 +243,13 @@ impl Decoder {
     }
 
     /// Begins a message, unless the frame continues one.
-    fn open(&mut self, data: Data, header: &Header) -> Result<(), ProtocolError> {
+    fn open(&mut self, data: Data) -> Result<(), ProtocolError> {
         let kind = match data {
             Data::Continue => return Ok(()),
             Data::Text => MessageKind::Text,
             Data::Binary => MessageKind::Binary,
             Data::Reserved(_) => return Err(ProtocolError::ReservedOpcode),
         };
-        debug_assert!(header.length >= 6, "a masked header is at least 6 bytes");
         self.message = Some(OpenMessage { kind, first: true });
         Ok(())
     }
