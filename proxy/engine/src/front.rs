@@ -46,3 +46,8 @@ pub fn claim(address: SocketAddr) -> Result<(), EngineError> {
         .map(drop)
         .map_err(|source| EngineError::Listen { address, source })
 }
+
+/// Runs `work` beside the caller, on the caller's core.
+pub fn spawn(work: impl Future<Output = ()> + 'static) {
+    glommio::spawn_local(work).detach();
+}

@@ -96,7 +96,9 @@ impl Journal {
             return Err(JournalError::Full);
         }
         self.0.pending.borrow_mut().extend_from_slice(bytes);
-        self.0.appended.set(self.0.appended.get() + bytes.len() as u64);
+        self.0
+            .appended
+            .set(self.0.appended.get() + bytes.len() as u64);
         if let Some(writer) = self.0.writer.borrow_mut().take() {
             writer.wake();
         }
@@ -143,7 +145,9 @@ impl Journal {
             match result {
                 Ok(()) => {
                     self.0.pending.borrow_mut().drain(..batch.len());
-                    self.0.durable.set(self.0.durable.get() + batch.len() as u64);
+                    self.0
+                        .durable
+                        .set(self.0.durable.get() + batch.len() as u64);
                     self.0.failure.replace(None);
                 }
                 Err(error) => {
@@ -177,7 +181,10 @@ mod tests {
     use glommio::{LocalExecutorBuilder, Placement};
 
     fn on_a_core<W: Future<Output = ()>>(work: impl FnOnce() -> W) {
-        LocalExecutorBuilder::new(Placement::Unbound).make().expect("executor").run(work());
+        LocalExecutorBuilder::new(Placement::Unbound)
+            .make()
+            .expect("executor")
+            .run(work());
     }
 
     #[test]
@@ -188,9 +195,16 @@ mod tests {
             let journal = Journal::open(&path).await.expect("opens");
             let mut last = None;
             for line in 0..1000 {
-                last = Some(journal.append(format!("{line}\n").as_bytes()).expect("room"));
+                last = Some(
+                    journal
+                        .append(format!("{line}\n").as_bytes())
+                        .expect("room"),
+                );
             }
-            journal.durable(last.expect("1000 appends")).await.expect("durable");
+            journal
+                .durable(last.expect("1000 appends"))
+                .await
+                .expect("durable");
         });
         on_a_core(|| async {
             let journal = Journal::open(&path).await.expect("opens");
@@ -198,7 +212,10 @@ mod tests {
             journal.durable(ticket).await.expect("durable");
         });
         let text = std::fs::read_to_string(&path).expect("reads");
-        let numbers: Vec<u32> = text.lines().map(|line| line.parse().expect("number")).collect();
+        let numbers: Vec<u32> = text
+            .lines()
+            .map(|line| line.parse().expect("number"))
+            .collect();
         assert_eq!(numbers, (0..=1000).collect::<Vec<_>>());
     }
 
@@ -210,7 +227,9 @@ mod tests {
             let error = journal.durable(ticket).await.expect_err("no space");
             assert!(matches!(error, JournalError::Write(_)), "{error}");
             let megabyte = vec![b'x'; 1024 * 1024];
-            let refused = (0..8).map(|_| journal.append(&megabyte)).find(Result::is_err);
+            let refused = (0..8)
+                .map(|_| journal.append(&megabyte))
+                .find(Result::is_err);
             assert_eq!(refused, Some(Err(JournalError::Full)));
         });
     }

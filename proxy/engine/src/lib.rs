@@ -14,11 +14,19 @@ pub mod resources;
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     #[error("address {address} can't be listened on: {source}")]
-    Listen { address: std::net::SocketAddr, source: std::io::Error },
+    Listen {
+        address: std::net::SocketAddr,
+        source: std::io::Error,
+    },
     #[error("core {0} is not one that this process may run on")]
     Core(usize),
     #[error("executor on core {core}: {why}")]
     Executor { core: usize, why: String },
     #[error("{limit} is {have}, {need} are needed: {remedy}")]
-    Resource { limit: &'static str, have: u64, need: u64, remedy: &'static str },
+    Resource {
+        limit: &'static str,
+        have: u64,
+        need: u64,
+        remedy: &'static str,
+    },
 }

@@ -28,7 +28,10 @@ impl Listener {
     pub fn bind(address: SocketAddr) -> Result<Self, EngineError> {
         TcpListener::bind(address)
             .map(Self)
-            .map_err(|error| EngineError::Listen { address, source: error.into() })
+            .map_err(|error| EngineError::Listen {
+                address,
+                source: error.into(),
+            })
     }
 
     /// The next connection, with its remote and local address.

@@ -39,7 +39,10 @@ pub fn prepare(connections: u32) -> Result<(), EngineError> {
 
 /// Keeps secrets out of core files and away from debuggers of the same user.
 pub fn forbid_dumps() {
-    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: setrlimit reads one rlimit struct, which lives on this stack frame.
     unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) };
     // SAFETY: PR_SET_DUMPABLE takes plain integers and touches no memory of ours.
@@ -50,6 +53,13 @@ pub fn forbid_dumps() {
 pub fn die_with_parent(signal: i32) {
     // SAFETY: PR_SET_PDEATHSIG takes plain integers and touches no memory of ours.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, 0, 0, 0) };
+}
+
+/// Sends `signal` to a child that has not been waited for, so that its id can't be another's.
+pub fn signal(child: &std::process::Child, signal: i32) {
+    let Ok(id) = libc::pid_t::try_from(child.id()) else { return };
+    // SAFETY: kill takes plain integers and touches no memory of ours.
+    unsafe { libc::kill(id, signal) };
 }
 
 /// Cores that the process may run on, in ascending order.
@@ -70,7 +80,10 @@ pub fn cores() -> Vec<usize> {
 
 /// Raises a soft limit to at least `wanted` if it is lower; the limit then in force.
 fn raise(resource: libc::__rlimit_resource_t, wanted: u64) -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: getrlimit writes one rlimit struct, which lives on this stack frame.
     if unsafe { libc::getrlimit(resource, &raw mut limit) } != 0 {
         return 0;
@@ -80,7 +93,10 @@ fn raise(resource: libc::__rlimit_resource_t, wanted: u64) -> u64 {
     }
     // A privileged process may raise the hard limit as well; try that first.
     for hard in [limit.rlim_max.max(wanted), limit.rlim_max] {
-        let raised = libc::rlimit { rlim_cur: wanted.min(hard), rlim_max: hard };
+        let raised = libc::rlimit {
+            rlim_cur: wanted.min(hard),
+            rlim_max: hard,
+        };
         // SAFETY: setrlimit reads one rlimit struct, which lives on this stack frame.
         if unsafe { libc::setrlimit(resource, &raw const raised) } == 0 {
             return raised.rlim_cur;

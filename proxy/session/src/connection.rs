@@ -15,7 +15,7 @@ use postern_wire::websocket::{self, Decoder, DecoderLimits, TextPolicy};
 use crate::account::Account;
 use crate::authorize::{Authorized, authorize};
 use crate::inbox::Inbox;
-use crate::relay::{self, Desktop};
+use crate::relay::{self, Desktop, Durations};
 use crate::{Core, Full, Outcome, State, cleanpath, close, dial, negotiate, tls, upgrade, web};
 
 /// What a connection turned out to be.
@@ -195,7 +195,8 @@ async fn session<C: Core>(
         decoder,
         target: negotiated.stream,
     };
-    let (outcome, traffic) = relay::run(core, &state.limits, desktop, &permit, &stop).await;
+    let durations = Durations::of(&permit, core.unix_ms());
+    let (outcome, traffic) = relay::run(core, &state.limits, desktop, durations, &stop).await;
     account.traffic(traffic);
     outcome
 }

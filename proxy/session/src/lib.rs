@@ -20,6 +20,8 @@ mod negotiate;
 mod relay;
 mod replies;
 mod tls;
+#[cfg(test)]
+mod trial;
 mod upgrade;
 mod verifier;
 mod web;

@@ -6,7 +6,6 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
@@ -39,6 +38,26 @@ pub(crate) struct Desktop<B, T> {
     pub(crate) target: T,
 }
 
+/// How long a session may live, from its start on the monotonic clock: a wall clock that jumps
+/// ends nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Durations {
+    /// Until the permit ends.
+    pub(crate) absolute: Duration,
+    /// Without input from the browser; zero = for ever.
+    pub(crate) idle: Duration,
+}
+
+impl Durations {
+    pub(crate) fn of(permit: &Permit, unix_ms: u64) -> Self {
+        let until_ms = permit.valid_until().0.saturating_mul(1000);
+        Self {
+            absolute: Duration::from_millis(until_ms.saturating_sub(unix_ms)),
+            idle: Duration::from_secs(permit.application().session.idle_s),
+        }
+    }
+}
+
 /// What both directions and the watch share, on one core.
 struct Flow<'a, C> {
     core: &'a C,
@@ -66,8 +85,8 @@ pub(crate) async fn run<C, B, T>(
     core: &C,
     limits: &Limits,
     desktop: Desktop<B, T>,
-    permit: &Permit,
-    stop: &Rc<Stop>,
+    durations: Durations,
+    stop: &Stop,
 ) -> (Outcome, Traffic)
 where
     C: Core,
@@ -96,7 +115,7 @@ where
         let mut up =
             pin!(flow.browser_to_target(&mut from_browser, &mut inbox, decoder, to_target));
         let mut down = pin!(flow.target_to_browser(from_target, to_browser));
-        let mut watch = pin!(flow.watch(permit, stop));
+        let mut watch = pin!(flow.watch(durations, stop));
         let first = or(
             async { First::Watch(watch.as_mut().await) },
             or(async { First::Up(up.as_mut().await) }, async {
@@ -332,20 +351,16 @@ impl<C: Core> Flow<'_, C> {
     }
 
     /// Ends the session from outside: stop, absolute and idle time, silence, stalled peers.
-    async fn watch(&self, permit: &Permit, stop: &Stop) -> Outcome {
-        or(stop.raised(), self.watch_time(permit)).await
+    async fn watch(&self, durations: Durations, stop: &Stop) -> Outcome {
+        or(stop.raised(), self.watch_time(durations)).await
     }
 
-    async fn watch_time(&self, permit: &Permit) -> Outcome {
+    async fn watch_time(&self, durations: Durations) -> Outcome {
+        let Durations {
+            absolute: expiry,
+            idle,
+        } = durations;
         let began = self.core.now();
-        // Durations run on the monotonic clock: a wall clock that jumps ends nothing.
-        let left_ms = permit
-            .valid_until()
-            .0
-            .saturating_mul(1000)
-            .saturating_sub(self.core.unix_ms());
-        let expiry = Duration::from_millis(left_ms);
-        let idle = Duration::from_secs(permit.application().session.idle_s);
         let ping = Duration::from_millis(self.limits.ping_ms);
         let stall = Duration::from_millis(self.limits.stall_ms_max);
         let mut pinged_at = began;
@@ -390,3 +405,7 @@ impl<C: Core> Flow<'_, C> {
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+#[path = "relay_tests.rs"]
+mod tests;
