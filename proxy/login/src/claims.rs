@@ -122,3 +122,64 @@ impl Login {
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
+
+    fn alice(groups: &[&str]) -> User {
+        User {
+            id: "u-1".to_owned(),
+            email: "alice@example.org".to_owned(),
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn an_organisation_token_says_who_logged_in_how_and_when() {
+        let login = Login::by_password(&[0x0f; 16], Some("DE"), NOW);
+        let claims = login.organisation_claims("https://gw.example", &alice(&["staff"]), 900, NOW);
+        let json = serde_json::to_value(&claims).expect("encodes");
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "iss": "https://gw.example", "sub": "u-1", "email": "alice@example.org",
+                "aud": ["org"], "type": "org",
+                "iat": NOW.0, "nbf": NOW.0, "exp": NOW.0 + 900, "auth_time": NOW.0,
+                "identity_nonce": "0f".repeat(16),
+                "groups": ["staff"], "amr": ["pwd"], "country": "DE",
+            })
+        );
+    }
+
+    #[test]
+    fn an_application_token_descends_from_the_login_and_has_todays_groups() {
+        let application = crate::next::tests::application("lab", "gw.example", "/app/lab");
+        let login = Login::by_password(&[1; 16], None, NOW);
+        let organisation = login.organisation_claims("i", &alice(&["staff"]), 900, NOW);
+        assert_eq!(Login::of(&organisation), login);
+
+        let later = NOW.plus(60);
+        let claims =
+            Login::of(&organisation).application_claims("i", &alice(&[]), &application, 30, later);
+        assert_eq!(claims.aud, ["app:lab"]);
+        assert_eq!(claims.token_type, TokenType::App);
+        assert_eq!((claims.iat, claims.exp), (later.0, later.0 + 30));
+        assert_eq!(claims.auth_time, NOW.0);
+        assert_eq!(claims.identity_nonce, organisation.identity_nonce);
+        assert!(claims.groups.is_empty());
+    }
+
+    #[test]
+    fn a_duration_without_end_does_not_wrap() {
+        let login = Login::by_password(&[1; 16], None, NOW);
+        assert_eq!(
+            login
+                .organisation_claims("i", &alice(&[]), u64::MAX, NOW)
+                .exp,
+            u64::MAX
+        );
+    }
+}

@@ -60,3 +60,66 @@ fn set(name: &str, value: &str, path: &str, same_site: &str, max_age_s: u64) -> 
 fn is_cookie_octet(octet: char) -> bool {
     octet.is_ascii_graphic() && !matches!(octet, '"' | ',' | ';' | '\\')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_say_what_their_prefixes_demand() {
+        let check = |made: String, expected: &str| assert_eq!(made, expected);
+        check(
+            set_organisation("a.b.c", 86_400),
+            "__Host-postern-org=a.b.c; Path=/; Max-Age=86400; Secure; HttpOnly; SameSite=Lax",
+        );
+        check(
+            set_application("/app/lab", "a.b.c", 60),
+            "__Secure-postern-app=a.b.c; Path=/app/lab/; Max-Age=60; Secure; HttpOnly; SameSite=Lax",
+        );
+        check(
+            set_application("", "a.b.c", 60),
+            "__Secure-postern-app=a.b.c; Path=/; Max-Age=60; Secure; HttpOnly; SameSite=Lax",
+        );
+        check(
+            set_login("abc"),
+            "__Host-postern-login=abc; Path=/; Max-Age=3600; Secure; HttpOnly; SameSite=Strict",
+        );
+    }
+
+    #[test]
+    fn a_cookie_is_cleared_where_it_was_set() {
+        let attributes = |cookie: &str| {
+            let (_, rest) = cookie.split_once(';').expect("attributes");
+            rest.split(';')
+                .filter(|part| !part.contains("Max-Age"))
+                .collect::<String>()
+        };
+        let check = |set: String, clear: String| {
+            assert_eq!(attributes(&set), attributes(&clear));
+            assert!(
+                clear.contains("=; Path") && clear.contains("; Max-Age=0;"),
+                "{clear}"
+            );
+        };
+        check(set_organisation("t", 1), clear_organisation());
+        check(
+            set_application("/app/lab", "t", 1),
+            clear_application("/app/lab"),
+        );
+        check(set_login("t"), clear_login());
+    }
+
+    #[test]
+    fn a_value_cannot_add_an_attribute_or_a_header() {
+        let cookie = set_application(
+            "/app/x; Domain=evil",
+            "a; Domain=evil.example\r\nX: y, \u{e9}",
+            1,
+        );
+        assert_eq!(
+            cookie,
+            "__Secure-postern-app=aDomain=evil.exampleX:y; Path=/app/xDomain=evil/; Max-Age=1; \
+             Secure; HttpOnly; SameSite=Lax"
+        );
+    }
+}

@@ -61,3 +61,41 @@ impl HandOver {
         Ok(opened)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
+
+    fn secret() -> ValueSecret {
+        ValueSecret::new(&[9; 32])
+    }
+
+    #[test]
+    fn a_code_opens_at_its_application_for_a_minute() {
+        let hand_over = HandOver::new("lab", "nonce-1", &[0xab; 16], NOW);
+        assert_eq!(hand_over.id, "ab".repeat(16));
+        let code = hand_over.sign(&secret());
+        let open = |application: &str, now| HandOver::open(&secret(), &code, application, now);
+        assert_eq!(open("lab", NOW.plus(HAND_OVER_S_MAX - 1)), Ok(hand_over));
+        assert_eq!(
+            open("lab", NOW.plus(HAND_OVER_S_MAX)),
+            Err(LoginError::ExpiredValue)
+        );
+        assert_eq!(open("lab2", NOW), Err(LoginError::OtherApplication));
+    }
+
+    #[test]
+    fn another_signed_value_is_no_code() {
+        let next = crate::ReturnTarget::Application("lab".to_owned()).sign(&secret(), NOW);
+        let opened = HandOver::open(&secret(), &next, "lab", NOW);
+        assert_eq!(opened, Err(LoginError::ForeignValue));
+    }
+
+    #[test]
+    fn two_codes_of_one_login_have_their_own_ids() {
+        let id = |random: [u8; 16]| HandOver::new("lab", "nonce-1", &random, NOW).id;
+        assert_ne!(id([1; 16]), id([2; 16]));
+    }
+}

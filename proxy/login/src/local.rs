@@ -21,7 +21,7 @@ const LANES: u32 = 1;
 const OUTPUT_BYTES: usize = 32;
 
 /// No password has this hash; it is what an unknown user's password is tried against.
-const DECOY: &str = "$argon2id$v=19$m=19456,t=2,p=1$cG9zdGVybiBkZWNveSAx$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+const DECOY: &str = "$argon2id$v=19$m=19456,t=2,p=1$cG9zdGVybiBkZWNveSAxNg$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// An argon2id hash in PHC string form.
 ///
@@ -107,4 +107,90 @@ pub fn verify(stored: Option<&PasswordHash>, password: &str) -> bool {
 
 fn parameters() -> Params {
     Params::new(MEMORY_KIB, PASSES, LANES, Some(OUTPUT_BYTES)).expect("constants in range")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SALT: [u8; SALT_BYTES] = [5; SALT_BYTES];
+
+    #[test]
+    fn only_the_password_that_was_hashed_matches() {
+        let hash = hash_password("correct horse", &SALT).expect("hashes");
+        let stored: PasswordHash = hash.to_string().parse().expect("reads back");
+        assert_eq!(stored, hash);
+        assert!(
+            hash.to_string()
+                .starts_with("$argon2id$v=19$m=19456,t=2,p=1$")
+        );
+        assert!(verify(Some(&stored), "correct horse"));
+        for wrong in [
+            "",
+            "correct hors",
+            "correct horse ",
+            "Correct horse",
+            "correct horse\0",
+        ] {
+            assert!(!verify(Some(&stored), wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_user_never_matches_and_costs_the_same_work() {
+        for password in ["", "postern", "correct horse"] {
+            assert!(!verify(None, password));
+        }
+        // The same parser that admits stored hashes admits the decoy: its parameters are theirs.
+        let decoy: PasswordHash = DECOY.parse().expect("is a hash");
+        assert!(!verify(Some(&decoy), ""));
+    }
+
+    #[test]
+    fn a_password_has_a_length() {
+        let long = "a".repeat(PASSWORD_BYTES_MAX + 1);
+        for password in ["", long.as_str()] {
+            let refused = hash_password(password, &SALT);
+            assert_eq!(refused, Err(LoginError::PasswordLength));
+        }
+        assert!(!verify(None, &long));
+    }
+
+    #[test]
+    fn a_hash_that_costs_other_work_is_refused_with_the_reason() {
+        let check = |text: &str, why: &str| {
+            let error = text
+                .parse::<PasswordHash>()
+                .expect_err("is refused")
+                .to_string();
+            assert!(error.contains(why), "{text}: {error}");
+        };
+        check("", "not a PHC string");
+        check("hunter2", "not a PHC string");
+        check("$2b$12$abcdefghijklmnopqrstuv", "");
+        check(&DECOY.replace("argon2id", "argon2i"), "not argon2id");
+        check(&DECOY.replace("v=19", "v=16"), "version");
+        check(&DECOY.replace("$v=19", ""), "version");
+        check(&DECOY.replace("m=19456", "m=4096"), "parameters");
+        check(&DECOY.replace("m=19456", "m=4194304"), "parameters");
+        check(&DECOY.replace("t=2", "t=1"), "parameters");
+        check(&DECOY.replace("p=1", "p=4"), "parameters");
+        check(
+            &DECOY.replace("cG9zdGVybiBkZWNveSAxNg", "cG9zdGVybiBk"),
+            "salt",
+        );
+        let (without_output, _) = DECOY.rsplit_once('$').expect("PHC");
+        check(without_output, "parameters");
+    }
+
+    #[test]
+    fn a_hash_file_may_end_in_a_line_break() {
+        assert!(format!("{DECOY}\n").parse::<PasswordHash>().is_ok());
+    }
+
+    #[test]
+    fn a_hash_is_not_shown_in_logs() {
+        let hash: PasswordHash = DECOY.parse().expect("is a hash");
+        assert_eq!(format!("{hash:?}"), "PasswordHash(..)");
+    }
 }

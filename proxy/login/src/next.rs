@@ -74,3 +74,146 @@ impl ReturnTarget {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use postern_access::{CertificatePolicy, PublicAddress, RdpSecurity, SessionLimits, Target};
+
+    use super::*;
+
+    const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
+    const HOST: &str = "gw.example";
+
+    pub(crate) fn application(name: &str, host: &str, prefix: &str) -> Application {
+        Application {
+            name: name.to_owned(),
+            title: name.to_owned(),
+            public: PublicAddress {
+                origin: format!("https://{host}:8443"),
+                host: host.to_owned(),
+                prefix: prefix.to_owned(),
+            },
+            target: Target {
+                host: "127.0.0.1".to_owned(),
+                port: 3389,
+            },
+            certificate: CertificatePolicy::FirstUse,
+            security: vec![RdpSecurity::Nla],
+            policies: Vec::new(),
+            session: SessionLimits {
+                duration_s: 3_600,
+                idle_s: 0,
+            },
+        }
+    }
+
+    fn applications() -> Vec<Application> {
+        vec![
+            application("lab", HOST, "/app/lab"),
+            application("own", "own.gw.example", ""),
+        ]
+    }
+
+    fn secret() -> ValueSecret {
+        ValueSecret::new(&[6; 32])
+    }
+
+    fn target(name: &str) -> ReturnTarget {
+        ReturnTarget::Application(name.to_owned())
+    }
+
+    #[test]
+    fn a_page_of_an_application_is_returned_to() {
+        let check = |host: &str, path: &str, expected: ReturnTarget, location: &str| {
+            let applications = applications();
+            let target = ReturnTarget::of(&applications, host, path);
+            assert_eq!(target, expected, "{host} {path}");
+            let signed = target.sign(&secret(), NOW);
+            assert_eq!(
+                ReturnTarget::open(&secret(), &signed, NOW),
+                Ok(target.clone())
+            );
+            assert_eq!(target.location(&applications, HOST), location);
+        };
+        check(HOST, "/", ReturnTarget::Launcher, "/");
+        check(HOST, "/app/lab/", target("lab"), "/app/lab/");
+        check(HOST, "/app/lab", target("lab"), "/app/lab/");
+        check("GW.example", "/app/lab/", target("lab"), "/app/lab/");
+        check(
+            "own.gw.example",
+            "/",
+            target("own"),
+            "https://own.gw.example:8443/",
+        );
+        check("own.gw.example", "/app/lab/", ReturnTarget::Launcher, "/");
+        check("evil.example", "/app/lab/", ReturnTarget::Launcher, "/");
+    }
+
+    /// What attackers put where a path is expected.
+    const HOSTILE: [&str; 24] = [
+        "",
+        "//evil.example",
+        "///evil.example",
+        "/\\evil.example",
+        "\\\\evil.example",
+        "https:evil.example",
+        "https://evil.example/",
+        "//evil.example/app/lab/",
+        "%2f%2fevil.example",
+        "/%2f%2fevil.example",
+        "/%5cevil.example",
+        "javascript:alert(1)",
+        "/app/lab/\r\nLocation: https://evil.example",
+        "/app/lab/%0d%0aSet-Cookie: a=b",
+        "/app/lab/../../",
+        "/app/lab//evil.example",
+        "/app/lab/\\evil.example",
+        "/app/lab/@evil.example",
+        "/app/lab@evil.example",
+        "/app/lab.evil.example",
+        "/app/other/",
+        "/\tevil.example",
+        "/app/lab/?next=//evil.example",
+        " /app/lab/",
+    ];
+
+    #[test]
+    fn nothing_else_is_returned_to() {
+        for path in HOSTILE {
+            let target = ReturnTarget::of(&applications(), HOST, path);
+            assert_eq!(target, ReturnTarget::Launcher, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_next_that_we_did_not_sign_is_refused() {
+        for text in HOSTILE
+            .into_iter()
+            .chain(["/", "/app/lab/", "launcher", "lab"])
+        {
+            let opened = ReturnTarget::open(&secret(), text, NOW);
+            assert_eq!(opened, Err(LoginError::ForeignValue), "{text:?}");
+        }
+        let foreign = target("lab").sign(&ValueSecret::new(&[7; 32]), NOW);
+        let opened = ReturnTarget::open(&secret(), &foreign, NOW);
+        assert_eq!(opened, Err(LoginError::ForeignValue));
+    }
+
+    #[test]
+    fn a_next_expires_with_the_login_page() {
+        let signed = target("lab").sign(&secret(), NOW);
+        let opened = ReturnTarget::open(&secret(), &signed, NOW.plus(RETURN_TARGET_S_MAX));
+        assert_eq!(opened, Err(LoginError::ExpiredValue));
+    }
+
+    #[test]
+    fn a_location_is_never_taken_from_the_value() {
+        for name in HOSTILE.into_iter().chain(["gone"]) {
+            assert_eq!(
+                target(name).location(&applications(), HOST),
+                "/",
+                "{name:?}"
+            );
+        }
+    }
+}

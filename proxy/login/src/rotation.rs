@@ -85,3 +85,119 @@ pub fn plan(keys: &[KeyRecord], token_s_max: u64, now: UnixSeconds) -> Plan {
     plan.create = !has_next && age_s >= SIGNING_S;
     plan
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: UnixSeconds = UnixSeconds(1_800_000_000);
+    const TOKEN_S_MAX: u64 = DAY_S;
+
+    fn key(kid: &str, day: u64, retired_on: Option<u64>) -> KeyRecord {
+        KeyRecord {
+            kid: kid.to_owned(),
+            created_at: START.plus(day * DAY_S),
+            retired_at: retired_on.map(|day| START.plus(day * DAY_S)),
+        }
+    }
+
+    fn check(keys: &[KeyRecord], day: u64, expected: Plan) {
+        let plan = plan(keys, TOKEN_S_MAX, START.plus(day * DAY_S));
+        assert_eq!(plan, expected, "on day {day}");
+    }
+
+    fn kids(kids: &[&str]) -> Vec<String> {
+        kids.iter().map(|kid| (*kid).to_owned()).collect()
+    }
+
+    fn signs(kid: &str, publish: &[&str]) -> Plan {
+        Plan {
+            sign_with: Some(kid.to_owned()),
+            publish: kids(publish),
+            ..Plan::default()
+        }
+    }
+
+    #[test]
+    fn without_a_key_one_is_made_and_signs_at_once() {
+        check(
+            &[],
+            0,
+            Plan {
+                create: true,
+                ..Plan::default()
+            },
+        );
+        check(&[key("a", 0, None)], 0, signs("a", &["a"]));
+    }
+
+    #[test]
+    fn a_key_is_followed_after_six_weeks_by_one_that_was_published_ahead() {
+        let a = key("a", 0, None);
+        check(std::slice::from_ref(&a), 41, signs("a", &["a"]));
+        check(
+            std::slice::from_ref(&a),
+            42,
+            Plan {
+                create: true,
+                ..signs("a", &["a"])
+            },
+        );
+        let keys = [key("b", 42, None), a];
+        check(&keys, 42, signs("a", &["a", "b"]));
+        check(
+            &keys,
+            43,
+            Plan {
+                retire: kids(&["a"]),
+                ..signs("b", &["a", "b"])
+            },
+        );
+    }
+
+    #[test]
+    fn a_retired_key_stays_published_through_the_overlap() {
+        let keys = [key("a", 0, Some(43)), key("b", 42, None)];
+        check(&keys, 43, signs("b", &["a", "b"]));
+        check(&keys, 49, signs("b", &["a", "b"]));
+        check(
+            &keys,
+            50,
+            Plan {
+                delete: kids(&["a"]),
+                ..signs("b", &["b"])
+            },
+        );
+    }
+
+    #[test]
+    fn the_overlap_covers_the_longest_token() {
+        let keys = [key("a", 0, Some(43)), key("b", 42, None)];
+        let month = plan(&keys, 30 * DAY_S, START.plus(72 * DAY_S));
+        assert_eq!(month.publish, kids(&["a", "b"]));
+        let over = plan(&keys, 30 * DAY_S, START.plus(73 * DAY_S));
+        assert_eq!((over.publish, over.delete), (kids(&["b"]), kids(&["a"])));
+    }
+
+    #[test]
+    fn a_key_retired_by_hand_never_signs_again() {
+        let alone = [key("a", 0, Some(5))];
+        check(
+            &alone,
+            5,
+            Plan {
+                create: true,
+                publish: kids(&["a"]),
+                ..Plan::default()
+            },
+        );
+        let followed = [key("a", 0, Some(5)), key("b", 5, None)];
+        check(&followed, 5, signs("b", &["a", "b"]));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_changes_no_key() {
+        let keys = [key("a", 10, None), key("b", 52, None)];
+        check(&keys, 0, signs("a", &["a", "b"]));
+    }
+}

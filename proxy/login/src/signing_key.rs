@@ -119,3 +119,128 @@ fn thumbprint(x: &str, y: &str) -> String {
     let json = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
     BASE64URL.encode(digest(&SHA256, json.as_bytes()))
 }
+
+#[cfg(test)]
+mod tests {
+    use postern_access::token::{Expected, verify, verify_jws};
+    use postern_access::{Jwks, KeySet, TokenError, TokenType, UnixSeconds};
+
+    use super::*;
+    use crate::{Login, User};
+
+    const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
+    const EXPECTED: Expected<'static> = Expected {
+        issuer: "https://gw.example",
+        audience: "org",
+        token_type: TokenType::Org,
+    };
+
+    fn key() -> SigningKey {
+        let der = SigningKey::generate(&SystemRandom::new()).expect("randomness");
+        SigningKey::from_pkcs8(&der).expect("a key")
+    }
+
+    fn published(key: &SigningKey) -> KeySet {
+        let jwks = Jwks {
+            keys: vec![key.public_jwk().clone()],
+        };
+        KeySet::from_jwks(&jwks).expect("a key set")
+    }
+
+    fn claims(groups: usize) -> Claims {
+        let user = User {
+            id: "u-1".to_owned(),
+            email: "alice@example.org".to_owned(),
+            groups: vec!["staff".to_owned(); groups],
+        };
+        Login::by_password(&[1; 16], None, NOW).organisation_claims(
+            EXPECTED.issuer,
+            &user,
+            3_600,
+            NOW,
+        )
+    }
+
+    #[test]
+    fn a_signed_token_verifies_by_the_published_key_alone() {
+        let key = key();
+        let token = key.sign(&claims(1)).expect("signs");
+        assert_eq!(
+            verify(&published(&key), &token, &EXPECTED, NOW),
+            Ok(claims(1))
+        );
+        let other = published(&self::key());
+        assert_eq!(
+            verify(&other, &token, &EXPECTED, NOW),
+            Err(TokenError::UnknownKey)
+        );
+    }
+
+    #[test]
+    fn a_checkpoint_is_no_token() {
+        let key = key();
+        let statement = key.sign_jws("checkpoint+jws", b"{}").expect("signs");
+        let keys = published(&key);
+        assert_eq!(
+            verify_jws(&keys, "checkpoint+jws", &statement),
+            Ok(b"{}".to_vec())
+        );
+        assert_eq!(
+            verify(&keys, &statement, &EXPECTED, NOW),
+            Err(TokenError::Type)
+        );
+    }
+
+    #[test]
+    fn a_key_keeps_its_id_and_another_key_has_another() {
+        let der = SigningKey::generate(&SystemRandom::new()).expect("randomness");
+        let kid = |der: &[u8]| SigningKey::from_pkcs8(der).expect("a key").kid().to_owned();
+        assert_eq!(kid(&der), kid(&der));
+        assert_ne!(kid(&der), key().kid());
+    }
+
+    /// The key of [RFC 7515 §A.3.1]. The RFCs give no thumbprint of an EC key; this one is the
+    /// SHA-256 that `openssl` computes over the text of [RFC 7638 §3.2].
+    #[test]
+    fn the_id_is_the_thumbprint_of_rfc_7638() {
+        let x = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU";
+        let y = "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0";
+        assert_eq!(
+            thumbprint(x, y),
+            "oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U"
+        );
+    }
+
+    #[test]
+    fn what_is_no_p256_key_is_refused() {
+        let der = SigningKey::generate(&SystemRandom::new()).expect("randomness");
+        let ed = ring::signature::Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
+            .expect("randomness");
+        for bytes in [
+            &b""[..],
+            b"-----BEGIN PRIVATE KEY-----",
+            &der[..der.len() - 1],
+            ed.as_ref(),
+        ] {
+            assert!(matches!(
+                SigningKey::from_pkcs8(bytes),
+                Err(LoginError::SigningKey(_))
+            ));
+        }
+    }
+
+    #[test]
+    fn a_token_that_no_verifier_would_read_is_not_signed() {
+        let long = key().sign(&claims(500)).expect_err("is refused");
+        assert!(matches!(long, LoginError::TokenTooLong { .. }));
+    }
+
+    #[test]
+    fn a_key_shows_nothing_but_its_id() {
+        let key = key();
+        assert_eq!(
+            format!("{key:?}"),
+            format!("SigningKey {{ kid: {:?}, .. }}", key.kid())
+        );
+    }
+}
