@@ -45,6 +45,16 @@ pub struct Tile<'a> {
     pub live_sessions: usize,
 }
 
+/// Colours that tiles are told apart by, `tint-0` and on in the style sheet.
+const TINTS: usize = 6;
+
+impl Tile<'_> {
+    /// Always the same for the same name.
+    fn tint(&self) -> usize {
+        self.name.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte))) % TINTS
+    }
+}
+
 /// `PREFIX/`: one application's desktop.
 #[derive(Debug, Clone, Template)]
 #[template(path = "desktop.html")]
