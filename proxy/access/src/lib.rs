@@ -5,7 +5,6 @@
 #![forbid(unsafe_code)]
 
 pub mod application;
-pub mod cookie;
 pub mod duration;
 pub mod keyset;
 pub mod permit;

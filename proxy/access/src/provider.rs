@@ -98,3 +98,42 @@ impl JwtVerifier for RingVerifier {
         self.algorithm
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_no_algorithm_but_es256_and_eddsa() {
+        install();
+        install();
+        let (secret, ec, ed) = (
+            DecodingKey::from_secret(b"secret"),
+            DecodingKey::from_ec_der(&[4; 65]),
+            DecodingKey::from_ed_der(&[4; 32]),
+        );
+        let check = |algorithm: Algorithm, key: &DecodingKey, taken: bool| {
+            assert_eq!(
+                verifier(&algorithm, key).is_ok(),
+                taken,
+                "{algorithm:?} {key:?}"
+            );
+        };
+        check(Algorithm::ES256, &ec, true);
+        check(Algorithm::EdDSA, &ed, true);
+        check(Algorithm::ES256, &ed, false);
+        check(Algorithm::EdDSA, &ec, false);
+        for algorithm in [
+            Algorithm::HS256,
+            Algorithm::RS256,
+            Algorithm::PS256,
+            Algorithm::ES384,
+        ] {
+            for key in [&secret, &ec, &ed] {
+                check(algorithm, key, false);
+            }
+        }
+        let secret = EncodingKey::from_secret(b"secret");
+        assert!(jsonwebtoken::crypto::sign(b"", &secret, Algorithm::HS256).is_err());
+    }
+}
