@@ -1,0 +1,1 @@
+//! What a browser does at a gateway, without one: pages, cookies, sign-in, WebSocket, raw bytes.
