@@ -11,7 +11,7 @@
 //   #machine-user, #machine-password, #machine-domain, #connect       the form; #form-problem holds its failure
 //   #cancel, #retry-now                                               while connecting and reconnecting
 //   #ended-title, #ended-text, #ended-advice, #connect-again, #sign-in-again, #reload
-//   #bar[data-open], #bar-handle, #toolbar, #fullscreen, #view, #keys, #clipboard, #disconnect
+//   #bar[data-open], #bar-handle, #toolbar, #fullscreen, #view, #keys, #clipboard, #all-desktops, #disconnect
 //   #warning[data-kind]    expires | idle; #warning-clock
 //   #stage canvas          the picture, in an open shadow root
 
@@ -33,6 +33,8 @@ const CLOSE_FRAME_MS = 1_500;
 /** Control learns of an end a moment after the engine. */
 const STATUS_LAG_MS = 400;
 const RESIZE_SETTLED_MS = 300;
+/** The old component is gone, with its loops, before a new one is made. */
+const COMPONENT_GONE_MS = 600;
 
 const APPLICATION = document.body.dataset['application'] ?? '';
 const TITLE = document.body.dataset['title'] ?? '';
@@ -80,6 +82,9 @@ function start(): void {
   });
   byId('cancel').addEventListener('click', cancel);
   byId('retry-now').addEventListener('click', () => skipWaiting?.());
+  byId('all-desktops').addEventListener('click', () => {
+    disconnecting = true;
+  });
   byId('connect-again').addEventListener('click', () => showForm(undefined));
   window.addEventListener('online', () => skipWaiting?.());
   window.addEventListener('resize', debounced(RESIZE_SETTLED_MS, followWindow));
@@ -271,21 +276,21 @@ async function goOn(end: End, connected: boolean): Promise<void> {
   document.body.dataset['attempt'] = String(attempts);
   remote.dispose();
   const mine = generation;
-  await waitFor(delayMs(attempts, Math.random()));
+  await waitFor(delayMs(attempts, Math.random()), end);
   if (mine === generation) {
     void attempt();
   }
 }
 
 /** Counts down to the next attempt; "Try now" and the network's return end it early. */
-async function waitFor(ms: number): Promise<void> {
+async function waitFor(ms: number, lost: End): Promise<void> {
   const until = performance.now() + ms;
   let skipped = false;
   skipWaiting = () => {
     skipped = true;
   };
   const mine = generation;
-  showProgress('reconnecting', '');
+  showProgress('reconnecting', '', lost);
   show(byId('retry-now'), true);
   while (!skipped && mine === generation && performance.now() < until) {
     const seconds = Math.ceil((until - performance.now()) / 1000);
@@ -296,8 +301,6 @@ async function waitFor(ms: number): Promise<void> {
   if (mine === generation) {
     show(byId('retry-now'), false);
     showStep('Checking your access…');
-    // The old component's clipboard loop has to have noticed that it is over.
-    remote.prepare().catch(() => undefined);
   }
 }
 
@@ -311,7 +314,7 @@ function finish(end: End): void {
     showEnd(end);
   }
   if (end.reason !== 'client_failed') {
-    setTimeout(prepare, RESIZE_SETTLED_MS);
+    setTimeout(prepare, COMPONENT_GONE_MS);
   }
 }
 
@@ -341,7 +344,7 @@ function cancel(): void {
   credentials = undefined;
   remote.dispose();
   showForm(undefined);
-  setTimeout(prepare, RESIZE_SETTLED_MS);
+  setTimeout(prepare, COMPONENT_GONE_MS);
 }
 
 function followWindow(): void {

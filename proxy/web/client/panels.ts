@@ -42,8 +42,9 @@ export function showForm(end: End | undefined): void {
   (user.value === '' ? user : byId('machine-password')).focus();
 }
 
-export function showProgress(next: 'connecting' | 'reconnecting', text: string): void {
-  const title = next === 'connecting' ? `Connecting to ${TITLE}` : `Connection to ${TITLE} lost`;
+export function showProgress(next: 'connecting' | 'reconnecting', text: string, lost?: End): void {
+  const title =
+    next === 'connecting' ? `Connecting to ${TITLE}` : lost ? wordsFor(lost).title : `Connection to ${TITLE} lost`;
   const changed = state() !== next;
   setReason(next === 'connecting' ? undefined : document.body.dataset['reason']);
   enter(next);
@@ -67,6 +68,7 @@ export function showEnd(end: End): void {
   byId('ended-text').textContent = sentence;
   byId('ended-advice').textContent = advice;
   byId('ended-reason').textContent = end.reason;
+  show(byId('ended-detail'), end.reason !== 'disconnected');
   show(byId('connect-again'), offer === 'again');
   show(byId('sign-in-again'), offer === 'sign-in');
   show(byId('reload'), offer === 'reload');

@@ -31,6 +31,7 @@ const SCREEN_SCALE: Record<Scale, number> = { fit: 1, real: 3 };
  * a session that starts without them never gets a clipboard. There is no event for it.
  */
 const CLIPBOARD_SETTLED_MS = 350;
+const REMOVAL_MS = 250;
 
 /** Bounds and evenness that [MS-RDPEDISP 2.2.2.2.1] demands of a monitor. */
 const SIDE_MIN = 200;
@@ -154,7 +155,9 @@ export class RemoteDesktop {
 
   /** Takes the component away with everything that it holds, the password included. */
   dispose(): void {
-    this.#element?.remove();
+    const element = this.#element;
+    // It lays itself out once more a moment after a start, and must still be there then.
+    setTimeout(() => element?.remove(), REMOVAL_MS);
     this.#element = undefined;
     this.#interaction = undefined;
     this.#session = undefined;

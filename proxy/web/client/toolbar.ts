@@ -156,8 +156,8 @@ export class Toolbar {
     }
   }
 
-  #buttons(): HTMLButtonElement[] {
-    return [...this.#row.querySelectorAll('button')];
+  #buttons(): HTMLElement[] {
+    return [...this.#row.querySelectorAll<HTMLElement>('button:not([hidden]), a')];
   }
 
   #wirePanels(): void {

@@ -31,7 +31,7 @@ export class Vigil {
     this.#known = new Set(before?.live.map(({ id }) => id));
     const { signal } = this.#stop;
     for (const name of INPUT_EVENTS) {
-      byId('stage').addEventListener(name, () => this.#onInput(), { signal, capture: true, passive: true });
+      byId('stage').addEventListener(name, (event) => this.#onInput(event), { signal, capture: true, passive: true });
     }
     byId('warning-dismiss').addEventListener('click', () => this.#dismiss(), { signal });
     this.#repeat(PING_MS, () => this.#ping());
@@ -77,8 +77,11 @@ export class Vigil {
     }
   }
 
-  #onInput(): void {
-    this.#lastInput = performance.now();
+  /** Only what reaches the picture reaches the gateway; the margin around it does not count. */
+  #onInput(event: Event): void {
+    if (event.composedPath()[0] instanceof HTMLCanvasElement) {
+      this.#lastInput = performance.now();
+    }
   }
 
   #tick(): void {
@@ -101,8 +104,10 @@ export class Vigil {
     byId('warning').dataset['kind'] = warning.kind;
     byId('warning-text').textContent =
       warning.kind === 'idle'
-        ? 'Are you still there? Without input this session closes in'
+        ? 'Are you still there? Move the mouse over the desktop or press a key. Closing in'
         : 'This session ends soon. Save your work. Time left:';
+    // Hiding the question would not be an answer that the gateway hears.
+    show(byId('warning-dismiss'), warning.kind === 'expires');
     byId('warning-clock').textContent = clockText(warning.seconds);
     const spoken = spokenText(warning);
     if (spoken !== this.#spoken && (this.#spoken === '' || warning.seconds <= 60)) {
@@ -112,8 +117,7 @@ export class Vigil {
   }
 
   #dismiss(): void {
-    this.#dismissed = byId('warning').dataset['kind'] as Warning['kind'];
-    this.#onInput();
+    this.#dismissed = 'expires';
     show(byId('warning'), false);
   }
 }

@@ -51,7 +51,9 @@ const TINTS: usize = 6;
 impl Tile<'_> {
     /// Always the same for the same name.
     fn tint(&self) -> usize {
-        self.name.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte))) % TINTS
+        self.name.bytes().fold(0_usize, |sum, byte| {
+            sum.wrapping_mul(31).wrapping_add(usize::from(byte))
+        }) % TINTS
     }
 }
 
@@ -107,3 +109,202 @@ macro_rules! renders {
 }
 
 renders!(LoginPage, LauncherPage, DesktopPage, MessagePage);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOSTILE: &str = r#""><script>alert(1)</script>'&{{ 7 * 7 }}<img src=x onerror=alert(1)>"#;
+
+    fn pages_of(text: &str) -> Vec<(&'static str, String)> {
+        let tile = Tile {
+            name: text,
+            title: text,
+            href: text,
+            live_sessions: 3,
+        };
+        let login = LoginPage {
+            organisation: text,
+            next: text,
+            csrf: text,
+            user: text,
+            problem: Some(text),
+        };
+        let launcher = LauncherPage {
+            organisation: text,
+            user: text,
+            email: text,
+            csrf: text,
+            tiles: vec![tile, tile],
+        };
+        let desktop = DesktopPage {
+            organisation: text,
+            user: text,
+            name: text,
+            title: text,
+            prefix: text,
+            launcher: text,
+        };
+        let message = MessagePage {
+            organisation: text,
+            title: text,
+            sentence: text,
+            advice: text,
+            detail: text,
+            action: Some(Action {
+                label: text,
+                href: text,
+            }),
+        };
+        vec![
+            ("login", login.render()),
+            ("launcher", launcher.render()),
+            (
+                "empty launcher",
+                LauncherPage {
+                    tiles: Vec::new(),
+                    ..launcher
+                }
+                .render(),
+            ),
+            ("desktop", desktop.render()),
+            ("message", message.render()),
+        ]
+    }
+
+    #[test]
+    fn hostile_text_is_escaped_on_every_page() {
+        for (name, html) in pages_of(HOSTILE) {
+            assert!(
+                html.contains("&#60;script&#62;") || html.contains("&lt;script&gt;"),
+                "{name} shows the text"
+            );
+            for raw in ["<script>", "<img", "\"><", "'&{"] {
+                let own = pages_of("x")
+                    .into_iter()
+                    .find(|(other, _)| *other == name)
+                    .expect("same pages")
+                    .1;
+                let count = |html: &str| html.matches(raw).count();
+                assert_eq!(count(&html), count(&own), "{name} lets {raw} through");
+            }
+        }
+    }
+
+    #[test]
+    fn no_page_contains_what_the_content_security_policy_forbids() {
+        for (name, html) in pages_of("x") {
+            for forbidden in [
+                "<script>",
+                " style=",
+                "javascript:",
+                "<iframe",
+                "<base",
+                "http://",
+                "https://",
+            ] {
+                assert!(!html.contains(forbidden), "{name} contains {forbidden}");
+            }
+            let handlers = [
+                " onclick=",
+                " onload=",
+                " onerror=",
+                " onsubmit=",
+                " oninput=",
+            ];
+            assert!(
+                handlers.iter().all(|handler| !html.contains(handler)),
+                "{name} has an inline handler"
+            );
+        }
+    }
+
+    #[test]
+    fn every_asset_that_a_page_names_is_embedded() {
+        for (name, html) in pages_of("x") {
+            let named: Vec<&str> = html
+                .split('"')
+                .filter(|part| part.starts_with("/assets/"))
+                .collect();
+            assert!(named.len() >= 4, "{name} names {named:?}");
+            assert!(
+                named.iter().all(|path| crate::asset(path).is_some()),
+                "{name} names {named:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn login_posts_all_that_control_asks_for() {
+        let html = LoginPage {
+            organisation: "Example",
+            next: "/app/lab/",
+            csrf: "token",
+            user: "",
+            problem: None,
+        }
+        .render();
+        assert!(html.contains(r#"<form method="post" action="/login""#));
+        for field in [
+            r#"name="user""#,
+            r#"name="password""#,
+            r#"name="next" value="/app/lab/""#,
+            r#"name="csrf" value="token""#,
+        ] {
+            assert!(html.contains(field), "{field}");
+        }
+    }
+
+    #[test]
+    fn the_launcher_shows_each_tile_once_and_search_only_where_it_helps() {
+        let tile = Tile {
+            name: "lab",
+            title: "Lab PC",
+            href: "/app/lab/",
+            live_sessions: 0,
+        };
+        let page = |tiles| {
+            LauncherPage {
+                organisation: "E",
+                user: "alice",
+                email: "",
+                csrf: "c",
+                tiles,
+            }
+            .render()
+        };
+        assert_eq!(page(vec![tile]).matches(r#"href="/app/lab/""#).count(), 1);
+        assert!(!page(vec![tile]).contains(r#"id="search""#));
+        assert!(page(vec![tile, tile]).contains(r#"id="search""#));
+        assert!(page(Vec::new()).contains("No desktop is open to you yet"));
+        assert!(!page(vec![tile]).contains("Open now"));
+        assert!(
+            page(vec![Tile {
+                live_sessions: 1,
+                ..tile
+            }])
+            .contains("Open now")
+        );
+    }
+
+    #[test]
+    fn labels_belong_to_fields() {
+        for (name, html) in pages_of("x") {
+            for target in html
+                .split("<label")
+                .skip(1)
+                .filter_map(|rest| rest.split_once("for=\""))
+            {
+                let (before, rest) = target;
+                if before.contains('>') {
+                    continue;
+                }
+                let id = rest.split('"').next().expect("a quoted id");
+                assert!(
+                    html.contains(&format!("id=\"{id}\"")),
+                    "{name}: label for {id}"
+                );
+            }
+        }
+    }
+}
