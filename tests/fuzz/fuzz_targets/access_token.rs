@@ -51,7 +51,7 @@ fn check(token: &str) {
     assert!(claims.nbf <= NOW + CLOCK_SKEW_S_MAX);
 }
 
-/// `text` is tried as a token, as signed claims, and as the header of signed claims.
+// `text` is tried as a token, as signed claims, and as the header of signed claims.
 fuzz_target!(|text: &str| {
     check(text);
     let sign = |header: &str, claims: &str| {

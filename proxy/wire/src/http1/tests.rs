@@ -212,6 +212,9 @@ fn the_number_of_header_lines_is_limited() {
         HEADERS_MAX
     );
     refused(lines(HEADERS_MAX + 1).as_bytes(), HeadError::TooManyHeaders);
+    let begun = lines(HEADERS_MAX);
+    let begun = format!("{}\r\nX", begun.trim_end());
+    refused(begun.as_bytes(), HeadError::TooManyHeaders);
 }
 
 #[test]

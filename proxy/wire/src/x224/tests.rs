@@ -112,10 +112,13 @@ fn what_is_not_one_request_is_refused() {
     let more = [REQUEST, b"\0"].concat();
     let mut user_data = REQUEST.to_vec();
     user_data[4] -= 8;
+    let mut short_tpkt = REQUEST.to_vec();
+    short_tpkt[3] -= 1;
     let cases: &[(&[u8], X224Error)] = &[
         (b"", X224Error::Length),
         (&more, X224Error::Length),
         (&user_data, X224Error::Length),
+        (&short_tpkt, X224Error::Length),
         (&REQUEST[..REQUEST.len() - 1], X224Error::Length),
         (&[3, 0, 0, 5, 0], X224Error::Malformed),
         (&[3, 0, 0, 7, 2, 0xe0, 0], X224Error::Malformed),
