@@ -54,9 +54,10 @@ impl Account {
         self.source
     }
 
-    /// The application that was asked for.
-    pub(crate) fn application(&mut self, name: &str) {
+    /// The application that was asked for, and the version of the rules that judge it.
+    pub(crate) fn application(&mut self, name: &str, rules_version: u64) {
         self.record.application = Some(name.to_owned());
+        self.record.rules_version = Some(rules_version);
     }
 
     /// Who asks, once a token proved it: email and login.
@@ -69,7 +70,6 @@ impl Account {
     pub(crate) fn session(&mut self, session: &LiveSession, permit: &Permit) {
         self.record.session = Some(session.id.clone());
         self.record.policy = Some(permit.policy().to_owned());
-        self.record.rules_version = Some(permit.rules_version());
         self.record.target = Some(session.target.clone());
     }
 

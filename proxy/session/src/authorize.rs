@@ -26,7 +26,7 @@ pub(crate) async fn authorize<C: Core>(
     request: &UpgradeRequest<'_>,
     account: &mut Account,
 ) -> Result<Authorized, Outcome> {
-    account.application(&request.application.name);
+    account.application(&request.application.name, state.rules.version);
     let result = judge(core, state, request, account);
     let (authorized, reason) = match result {
         Ok(authorized) => authorized,

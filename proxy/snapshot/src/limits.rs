@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Limits of the engine. Times in milliseconds, sizes in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Connections accepted and not yet closed, on the whole node.
@@ -43,10 +43,10 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections_max: 20_000,
+            connections_max: 8_000,
             connections_per_source_max: 2_000,
             handshakes_per_core_max: 256,
-            sessions_max: 10_000,
+            sessions_max: 4_000,
             sessions_per_user_max: 20,
             handshake_ms_max: 10_000,
             head_ms_max: 10_000,
