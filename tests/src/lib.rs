@@ -1,2 +1,12 @@
 //! The harness of the system tests: a gateway with real parts around it, and clients that misbehave.
 #![forbid(unsafe_code)]
+
+pub mod browserless;
+pub mod duplex;
+pub mod fake_target;
+pub mod gateway;
+pub mod noise;
+
+pub use browserless::Browser;
+pub use fake_target::FakeTarget;
+pub use gateway::Gateway;

@@ -2,12 +2,9 @@
 //! X displays, RDP servers.
 #![forbid(unsafe_code)]
 
-pub mod browserless;
 pub mod client;
 pub mod demo_desktop;
 pub mod display;
-pub mod fake_target;
-pub mod gateway;
 pub mod port;
 pub mod process;
 pub mod program;
