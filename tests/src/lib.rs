@@ -6,6 +6,7 @@ pub mod duplex;
 pub mod fake_target;
 pub mod gateway;
 pub mod noise;
+pub mod scenario;
 
 pub use browserless::Browser;
 pub use fake_target::FakeTarget;

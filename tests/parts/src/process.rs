@@ -54,9 +54,8 @@ impl Process {
         output: Stdio,
         errors: File,
     ) -> Result<Self> {
-        let mut guarded = guarded(command);
-        guarded.stdin(Stdio::null()).stdout(output).stderr(errors);
-        let child = spawn(guarded).with_context(|| format!("cannot start {name}"))?;
+        let child = start_guarded(command, Stdio::null(), output, Stdio::from(errors))
+            .with_context(|| format!("cannot start {name}"))?;
         Ok(Self {
             name: name.to_owned(),
             child,
@@ -140,6 +139,21 @@ impl Drop for Process {
     }
 }
 
+/// Starts `command` as the leader of a process group that dies with this process.
+///
+/// # Errors
+/// It cannot be started.
+pub fn start_guarded(
+    command: &Command,
+    input: Stdio,
+    output: Stdio,
+    errors: Stdio,
+) -> Result<Child> {
+    let mut guarded = guarded(command);
+    guarded.stdin(input).stdout(output).stderr(errors);
+    spawn(guarded)
+}
+
 /// Runs a short command to its end.
 ///
 /// # Errors
@@ -166,7 +180,8 @@ pub fn signal_process(pid: u32, signal: Signal) {
     }
 }
 
-fn signal_group(pid: u32, signal: Signal) {
+/// Sends `signal` to a process group; one that is gone already is no error.
+pub fn signal_group(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process_group(pid, signal);
     }

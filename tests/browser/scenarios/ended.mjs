@@ -1,0 +1,23 @@
+// A live desktop that the gateway ends: the page says why, in words, at once.
+
+import { openDesktop, reach, signIn, words } from '../person.mjs';
+import { drawn } from '../picture.mjs';
+import { expect, keep, order, scenario, tell, task } from '../stage.mjs';
+
+await scenario(async (page) => {
+  await signIn(page);
+  await openDesktop(page, task.application);
+  await drawn(page);
+  tell('connected');
+  const begun = await order();
+  expect(begun === 'ending', `the harness says ${begun}`);
+  const start = Date.now();
+  const end = await reach(page, ['ended', 'form'], { past: ['connected', 'reconnecting'] });
+  const elapsed = Date.now() - start;
+  const text = await words(page);
+  await keep(page, `ended-${task.name}`);
+  tell('ended', { reason: end.reason, words: text, elapsed });
+  expect(end.reason === task.reason, `the reason is ${end.reason}, not ${task.reason}`);
+  expect(elapsed < task.withinMs, `the page took ${elapsed} ms`);
+  expect(text.length > 20, `"${text}" is not much of an explanation`);
+});
