@@ -15,7 +15,7 @@
 //   #warning[data-kind]    expires | idle; #warning-clock
 //   #stage canvas          the picture, in an open shadow root
 
-import { byId, show } from './dom.js';
+import { announce, byId, show } from './dom.js';
 import { type End, endOf, type Failure, reasonOfCode } from './ends.js';
 import { furnish } from './furniture.js';
 import { freshEnd, Gateway, type Status } from './gateway.js';
@@ -82,6 +82,8 @@ function start(): void {
   });
   byId('cancel').addEventListener('click', cancel);
   byId('retry-now').addEventListener('click', () => skipWaiting?.());
+  // The answer to the browser's question, or a change in its settings, may have come since.
+  byId('clipboard').addEventListener('click', () => void showClipboardState());
   byId('all-desktops').addEventListener('click', () => {
     disconnecting = true;
   });
@@ -196,7 +198,8 @@ function showDesktop(before: Status | undefined): void {
   remote.setScale(toolbar.scale);
   remote.setUnicode(toolbar.unicode);
   toolbar.appear();
-  void clipboardState().then((clipboard) => toolbar.showClipboard(clipboard));
+  announce(`Connected to ${TITLE}. Control, Alt and Home open the controls.`);
+  void showClipboardState();
   vigil = new Vigil(gateway, before, (samples) => toolbar.showLatency(samples));
   remote.focus();
 }
@@ -353,11 +356,20 @@ function followWindow(): void {
   }
 }
 
+async function showClipboardState(): Promise<void> {
+  const clipboard = await clipboardState();
+  // Something that waits on the computer's clipboard is the more useful thing to say.
+  if (document.body.dataset['clipboard'] !== 'waiting') {
+    toolbar.showClipboard(clipboard);
+  }
+}
+
 async function exchange(run: () => Promise<void>, done: string): Promise<void> {
   try {
     await run();
     toast(done);
-    toolbar.showClipboard(await clipboardState());
+    delete document.body.dataset['clipboard'];
+    await showClipboardState();
   } catch {
     toast('That did not work: the clipboard is empty, or the browser does not allow it.');
   }

@@ -34,7 +34,8 @@ export class Vigil {
       byId('stage').addEventListener(name, (event) => this.#onInput(event), { signal, capture: true, passive: true });
     }
     byId('warning-dismiss').addEventListener('click', () => this.#dismiss(), { signal });
-    this.#repeat(PING_MS, () => this.#ping());
+    // The first answer also pays for a new connection and the desktop's first picture.
+    void gateway.ping().then(() => this.#repeat(PING_MS, () => this.#ping()));
     this.#repeat(STATUS_MS, () => this.#refresh());
     this.#repeat(TICK_MS, () => Promise.resolve(this.#tick()));
   }
@@ -48,6 +49,9 @@ export class Vigil {
   /** Waits for each run before the pause to the next, so that slow answers never pile up. */
   #repeat(everyMs: number, run: () => Promise<void>): void {
     const turn = async () => {
+      if (this.#stop.signal.aborted) {
+        return;
+      }
       await run();
       if (!this.#stop.signal.aborted) {
         setTimeout(() => void turn(), everyMs);
