@@ -1,0 +1,107 @@
+//! What each command does.
+
+use std::io::{BufRead as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use postern_control::audit;
+use postern_control::{Config, ControlError};
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+use crate::node::{self, EngineArguments};
+use crate::{Audit, Command, Pins, Revoke, Sessions, supervise};
+
+/// Runs a command; its exit status.
+pub fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Serve(argument) => serve(&argument.config),
+        Command::Check(argument) => check(&argument.config),
+        Command::Control(argument) => control(&argument.config),
+        Command::Engine { run_dir } => engine(&EngineArguments { run_directory: run_dir }),
+        Command::Audit { action: Audit::Verify { directory, keys } } => verify(&directory, keys.as_deref()),
+        Command::HashPassword => hash_password(),
+        Command::Manual => print(&postern_control::config::manual_markdown()),
+        Command::Schema => print(&postern_control::config::schema_json()),
+        _ => bail!("not yet"),
+    }
+}
+
+fn print(text: &str) -> Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+        other => other?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn load(path: &Path) -> Result<Config> {
+    let (config, warnings) = Config::load(path)?;
+    if !warnings.is_empty() {
+        eprint!("{warnings}");
+    }
+    Ok(config)
+}
+
+fn serve(path: &Path) -> Result<ExitCode> {
+    let config = load(path)?;
+    supervise::run(path, &config.run_directory())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(path: &Path) -> Result<ExitCode> {
+    print(&load(path)?.summary())
+}
+
+/// A role keeps its secrets out of core files, and ends with the supervisor.
+fn become_role() {
+    postern_engine::resources::forbid_dumps();
+    postern_engine::resources::die_with_parent(signal_hook::consts::SIGTERM);
+}
+
+fn control(path: &Path) -> Result<ExitCode> {
+    become_role();
+    match postern_control::main(path) {
+        Err(error @ ControlError::Config(_)) => {
+            eprintln!("postern: {}", error.in_full());
+            Ok(ExitCode::from(supervise::EXIT_CONFIGURATION))
+        }
+        Err(error) => bail!(error.in_full()),
+        Ok(()) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn engine(arguments: &EngineArguments) -> Result<ExitCode> {
+    become_role();
+    match node::run(arguments) {
+        Err(error) if error.downcast_ref::<postern_engine::EngineError>().is_some() => {
+            eprintln!("postern: engine: {error:#}");
+            Ok(ExitCode::from(supervise::EXIT_CONFIGURATION))
+        }
+        other => other.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn verify(directory: &Path, keys: Option<&Path>) -> Result<ExitCode> {
+    let keys = keys
+        .map(|path| {
+            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            serde_json::from_str(&text).with_context(|| format!("{} is not a JWKS", path.display()))
+        })
+        .transpose()?;
+    let report = audit::verify(directory, keys.as_ref()).map_err(|error| anyhow::anyhow!(error.in_full()))?;
+    print(&format!("{report}\n"))?;
+    Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn hash_password() -> Result<ExitCode> {
+    let mut password = String::new();
+    std::io::stdin().lock().read_line(&mut password).context("standard input")?;
+    let password = password.trim_end_matches(['\r', '\n']);
+    let mut salt = [0; 16];
+    SystemRandom::new().fill(&mut salt).map_err(|_| anyhow::anyhow!("the system has no randomness"))?;
+    let hash = postern_login::local::hash_password(password, &salt)?;
+    print(&format!("{hash}\n"))
+}

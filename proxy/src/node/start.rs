@@ -1,0 +1,190 @@
+//! Start and end of the engine process.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, channel, sync_channel};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use arc_swap::ArcSwap;
+use postern_engine::doorbell::{self, Wire};
+use postern_engine::net::Listener;
+use postern_engine::{clock, front, resources};
+use postern_session::State;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::link::{self, Messages};
+use super::spool::Spool;
+use super::worker::Worker;
+use super::{Command, CoreHandle, Cores, EngineArguments, Ledger, Node};
+
+/// Messages that may wait for control while it is away.
+const OUTBOX_MESSAGES_MAX: usize = 65_536;
+
+/// Sessions that are told of a drain have this long to say good-bye.
+const DRAIN_MAX: Duration = Duration::from_secs(4);
+
+/// Between looks at what is left while draining.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// Runs the engine until it is told to end.
+///
+/// # Errors
+/// When the machine or the configuration does not let it start.
+pub fn run(arguments: &EngineArguments) -> Result<()> {
+    postern_access::provider::install();
+    let link_path = arguments.run_directory.join("link.sock");
+    let (messages, snapshot) = loop {
+        let mut messages = Messages::new(link::connect(&link_path));
+        if let Some(snapshot) = messages.snapshot() {
+            break (messages, snapshot);
+        }
+    };
+    resources::prepare(snapshot.limits.connections_max)?;
+    let cores = chosen_cores(&snapshot.cores)?;
+    let listen = snapshot.listen.clone();
+    listen.iter().try_for_each(|address| front::claim(*address))?;
+    let (outbox, to_control) = sync_channel(OUTBOX_MESSAGES_MAX);
+    let state = State::compile(snapshot, None).context("the first snapshot can't be used")?;
+    let node = Arc::new(Node {
+        state: ArcSwap::from_pointee(state),
+        ledger: Ledger::default(),
+        outbox,
+        outbox_losses: AtomicU64::new(0),
+        began: Instant::now(),
+        lease_until_ms: AtomicU64::new(0),
+        draining: AtomicBool::new(false),
+    });
+    node.renew_lease();
+    let (handles, threads) = start_cores(&node, &cores, &listen)?;
+    tracing::info!(?cores, ?listen, "the engine is up");
+    end_on_signal(node.clone(), handles.clone())?;
+    std::thread::Builder::new().name("link".to_owned()).spawn(move || {
+        // The first link has read its snapshot already; it stays the link.
+        link::serve(&node, &handles, &link_path, Some(messages), &to_control);
+    })?;
+    for thread in threads {
+        thread.join().map_err(|_| anyhow!("a core's thread panicked"))??;
+    }
+    Ok(())
+}
+
+/// Tells every core to drain; the process ends when they have.
+pub(super) fn drain(node: &Node, cores: &Cores) {
+    node.draining.store(true, Ordering::Relaxed);
+    cores.iter().for_each(|core| core.send(Command::Drain));
+}
+
+fn chosen_cores(wanted: &[usize]) -> Result<Vec<usize>> {
+    let available = resources::cores();
+    ensure!(!available.is_empty(), "the process may run on no core");
+    for core in wanted {
+        ensure!(
+            available.contains(core),
+            "listen.cores names core {core}, but the process may run on {available:?} only"
+        );
+    }
+    Ok(if wanted.is_empty() { available } else { wanted.to_vec() })
+}
+
+type CoreThread = std::thread::JoinHandle<Result<(), postern_engine::EngineError>>;
+
+fn start_cores(
+    node: &Arc<Node>,
+    cores: &[usize],
+    listen: &[SocketAddr],
+) -> Result<(Cores, Vec<CoreThread>)> {
+    let mut handles = Vec::with_capacity(cores.len());
+    let mut threads = Vec::with_capacity(cores.len());
+    let (ready, started) = channel();
+    for core in cores {
+        let (commands, received) = channel();
+        let (button, wire) = doorbell::new()?;
+        handles.push(CoreHandle { commands, button });
+        let life = CoreLife {
+            core: *core,
+            node: node.clone(),
+            listen: listen.to_vec(),
+            audit: node.state.load().snapshot.audit.directory.clone(),
+            wire,
+            commands: received,
+        };
+        let ready = ready.clone();
+        threads.push(front::start(*core, move || life.live(ready))?);
+    }
+    drop(ready);
+    for _ in cores {
+        match started.recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(error),
+            Err(_) => {
+                for thread in threads {
+                    thread.join().map_err(|_| anyhow!("a core's thread panicked"))??;
+                }
+                return Err(anyhow!("a core ended before it was up"));
+            }
+        }
+    }
+    Ok((Arc::new(handles), threads))
+}
+
+/// What one core needs to live.
+struct CoreLife {
+    core: usize,
+    node: Arc<Node>,
+    listen: Vec<SocketAddr>,
+    audit: PathBuf,
+    wire: Wire,
+    commands: Receiver<Command>,
+}
+
+impl CoreLife {
+    async fn live(self, ready: std::sync::mpsc::Sender<Result<()>>) {
+        let (worker, listeners) = match self.open().await {
+            Ok(opened) => opened,
+            Err(error) => {
+                // The starter waits for one answer a core.
+                let _ = ready.send(Err(error));
+                return;
+            }
+        };
+        for listener in listeners {
+            let worker = worker.clone();
+            front::spawn(async move { worker.accept(listener).await });
+        }
+        // As above.
+        let _ = ready.send(Ok(()));
+        drop(ready);
+        worker.obey(self.wire.connect(), &self.commands).await;
+        let waited = Instant::now();
+        while worker.sessions() > 0 && waited.elapsed() < DRAIN_MAX {
+            clock::sleep(DRAIN_LOOK).await;
+        }
+        let left = worker.connections();
+        tracing::info!(core = self.core, left, "the core has drained");
+        worker.spool().settle().await;
+    }
+
+    async fn open(&self) -> Result<(Worker, Vec<Listener>)> {
+        let spool = Spool::open(&self.audit, self.core)
+            .await
+            .with_context(|| format!("audit folder {}", self.audit.display()))?;
+        let worker = Worker::new(self.core, self.node.clone(), spool);
+        let listeners =
+            self.listen.iter().map(|address| Listener::bind(*address)).collect::<Result<_, _>>()?;
+        Ok((worker, listeners))
+    }
+}
+
+fn end_on_signal(node: Arc<Node>, cores: Cores) -> Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        if signals.forever().next().is_some() {
+            drain(&node, &cores);
+        }
+    })?;
+    Ok(())
+}

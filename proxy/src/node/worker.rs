@@ -1,0 +1,301 @@
+//! One core's worker: joins sessions and engine. Everything in it belongs to that core alone.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use postern_access::{Fingerprint, Permit, RefusalKind, UnixSeconds};
+use postern_audit::Record;
+use postern_engine::doorbell::Doorbell;
+use postern_engine::front;
+use postern_engine::net::{self, Listener, Stream};
+use postern_engine::clock;
+use postern_session::{AuditUnavailable, Core, Full, Outcome, Seat, State, Stop};
+use postern_snapshot::message::KillSelector;
+use postern_snapshot::{CoreMetrics, LiveSession, ToControl};
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+use super::spool::Spool;
+use super::{Command, Node};
+
+/// After a failed accept (out of descriptors, say) the listener rests this long.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// A cheap handle on the core's worker; what sessions see of it.
+#[derive(Clone)]
+pub(super) struct Worker(Rc<Inner>);
+
+struct Inner {
+    core: usize,
+    node: Arc<Node>,
+    metrics: RefCell<CoreMetrics>,
+    spool: Spool,
+    connections: Cell<u64>,
+    handshakes: Cell<u32>,
+    live: RefCell<HashMap<String, Live>>,
+    pin_requests: Cell<u64>,
+    pin_answers: RefCell<HashMap<u64, PinAnswer>>,
+    random: SystemRandom,
+}
+
+struct Live {
+    session: LiveSession,
+    permit: Permit,
+    stop: Rc<Stop>,
+}
+
+enum PinAnswer {
+    Awaited(Option<Waker>),
+    Given(Option<Fingerprint>),
+}
+
+/// Gives something back when it is dropped.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+impl Worker {
+    pub(super) fn new(core: usize, node: Arc<Node>, spool: Spool) -> Self {
+        Self(Rc::new(Inner {
+            core,
+            node,
+            metrics: RefCell::new(CoreMetrics { core, ..CoreMetrics::default() }),
+            spool,
+            connections: Cell::new(0),
+            handshakes: Cell::new(0),
+            live: RefCell::default(),
+            pin_requests: Cell::new(0),
+            pin_answers: RefCell::default(),
+            random: SystemRandom::new(),
+        }))
+    }
+
+    /// Accepts connections until the node drains.
+    pub(super) async fn accept(&self, listener: Listener) {
+        loop {
+            match listener.accept().await {
+                _ if self.0.node.draining.load(std::sync::atomic::Ordering::Relaxed) => return,
+                Ok((stream, source, local)) => {
+                    let worker = self.clone();
+                    let source = SocketAddr::new(source.ip().to_canonical(), source.port());
+                    front::spawn(async move {
+                        postern_session::serve(&worker, stream, source, local).await;
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(core = self.0.core, %error, "a connection could not be accepted");
+                    clock::sleep(ACCEPT_REST).await;
+                }
+            }
+        }
+    }
+
+    /// Does what it is asked from outside until it is asked to end.
+    pub(super) async fn obey(&self, mut doorbell: Doorbell, commands: &Receiver<Command>) {
+        while doorbell.rung().await.is_ok() {
+            while let Ok(command) = commands.try_recv() {
+                match command {
+                    Command::StateChanged(done) => {
+                        self.judge_again();
+                        // Control may have stopped waiting.
+                        let _ = done.send(());
+                    }
+                    Command::Kill(selector) => self.kill(&selector),
+                    Command::Pin { request, stored } => self.answer_pin(request, stored),
+                    Command::Metrics(reply) => {
+                        let mut metrics = self.0.metrics.borrow().clone();
+                        self.0.spool.measure(&mut metrics);
+                        // The link may have stopped waiting.
+                        let _ = reply.send(metrics);
+                    }
+                    Command::Drain => {
+                        for live in self.0.live.borrow().values() {
+                            live.stop.raise(Outcome::Draining);
+                        }
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Connections that have not ended.
+    pub(super) fn connections(&self) -> u64 {
+        self.0.metrics.borrow().connections_live
+    }
+
+    /// Sessions that have not ended.
+    pub(super) fn sessions(&self) -> usize {
+        self.0.live.borrow().len()
+    }
+
+    pub(super) fn spool(&self) -> &Spool {
+        &self.0.spool
+    }
+
+    fn judge_again(&self) {
+        let state = self.state();
+        let now = UnixSeconds(self.unix_ms() / 1000);
+        for live in self.0.live.borrow().values() {
+            if let Err(refusal) = state.rules.recheck(&live.permit, now) {
+                live.stop.raise(match refusal.kind {
+                    RefusalKind::Revoked => Outcome::Revoked,
+                    RefusalKind::TokenExpired => Outcome::Expired,
+                    _ => Outcome::PolicyChanged,
+                });
+            }
+        }
+    }
+
+    fn kill(&self, selector: &KillSelector) {
+        for live in self.0.live.borrow().values() {
+            let meant = match selector {
+                KillSelector::Session(id) => live.session.id == *id,
+                KillSelector::User(user) => live.session.user == *user || live.session.email == *user,
+                KillSelector::Application(name) => live.session.application == *name,
+                KillSelector::All => true,
+            };
+            if meant {
+                live.stop.raise(Outcome::Killed);
+            }
+        }
+    }
+
+    fn answer_pin(&self, request: u64, stored: Option<Fingerprint>) {
+        // Requests carry their core: another core's answer is not in this table.
+        if let Some(answer) = self.0.pin_answers.borrow_mut().get_mut(&request)
+            && let PinAnswer::Awaited(Some(waker)) = std::mem::replace(answer, PinAnswer::Given(stored))
+        {
+            waker.wake();
+        }
+    }
+}
+
+
+impl Core for Worker {
+    type Stream = Stream;
+
+    fn state(&self) -> Arc<State> {
+        self.0.node.state.load_full()
+    }
+
+    fn measure(&self, change: impl FnOnce(&mut CoreMetrics)) {
+        change(&mut self.0.metrics.borrow_mut());
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn unix_ms(&self) -> u64 {
+        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn random(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        self.0.random.fill(&mut bytes).expect("the kernel has random bytes");
+        bytes
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        clock::sleep(duration).await;
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<Stream> {
+        net::connect(address).await
+    }
+
+    async fn connect_unix(&self, path: &Path) -> io::Result<Stream> {
+        net::connect_unix(path).await
+    }
+
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        net::resolve(host.to_owned(), port).await
+    }
+
+    fn connection_number(&self) -> u64 {
+        self.0.connections.set(self.0.connections.get() + 1);
+        self.0.connections.get()
+    }
+
+    fn admit(&self, source: IpAddr) -> Result<Seat, Full> {
+        self.0.node.ledger.admit(source, &self.state().limits)?;
+        let node = self.0.node.clone();
+        Ok(Box::new(OnDrop(move || node.ledger.leave(source))))
+    }
+
+    fn begin_handshake(&self) -> Result<Seat, Full> {
+        if self.0.handshakes.get() >= self.state().limits.handshakes_per_core_max {
+            return Err(Full::Handshakes);
+        }
+        self.0.handshakes.set(self.0.handshakes.get() + 1);
+        let worker = self.clone();
+        Ok(Box::new(OnDrop(move || worker.0.handshakes.set(worker.0.handshakes.get() - 1))))
+    }
+
+    fn enter(&self, mut session: LiveSession, permit: &Permit, stop: Rc<Stop>) -> Result<Seat, Full> {
+        session.core = self.0.core;
+        self.0.node.ledger.enter(session.clone(), &self.state().limits)?;
+        self.report(ToControl::Opened(session.clone()));
+        let id = session.id.clone();
+        let live = Live { session, permit: permit.clone(), stop };
+        self.0.live.borrow_mut().insert(id.clone(), live);
+        let worker = self.clone();
+        Ok(Box::new(OnDrop(move || {
+            worker.0.live.borrow_mut().remove(&id);
+            worker.0.node.ledger.end(&id);
+        })))
+    }
+
+    fn lease_holds(&self) -> bool {
+        self.0.node.lease_holds()
+    }
+
+    async fn record_durably(&self, record: Record) -> Result<(), AuditUnavailable> {
+        let written = self.0.spool.write_durably(&record).await;
+        match written {
+            Err(_) if !self.state().snapshot.audit.fail_closed => Ok(()),
+            written => written.map_err(|error| AuditUnavailable(error.to_string())),
+        }
+    }
+
+    fn record(&self, record: Record) {
+        self.0.spool.write(&record);
+    }
+
+    async fn pin(&self, application: &str, seen: Fingerprint) -> Option<Fingerprint> {
+        self.0.pin_requests.set(self.0.pin_requests.get() + 1);
+        let request = (self.0.core as u64) << 48 | self.0.pin_requests.get();
+        self.0.pin_answers.borrow_mut().insert(request, PinAnswer::Awaited(None));
+        let worker = self.clone();
+        let _forget = OnDrop(move || {
+            worker.0.pin_answers.borrow_mut().remove(&request);
+        });
+        self.report(ToControl::Pin { request, application: application.to_owned(), sha256: seen });
+        std::future::poll_fn(|cx| match self.0.pin_answers.borrow_mut().get_mut(&request) {
+            Some(PinAnswer::Given(stored)) => Poll::Ready(*stored),
+            Some(PinAnswer::Awaited(waker)) => {
+                *waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            None => Poll::Ready(None),
+        })
+        .await
+    }
+
+    fn report(&self, message: ToControl) {
+        self.0.node.tell_control(message);
+    }
+}
