@@ -107,7 +107,8 @@ impl FakeTarget {
     /// # Errors
     /// No port or no certificate.
     pub fn start(greeting: Greeting, work: Work) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port for a target")?;
+        let listener =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port for a target")?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             behaviour: Mutex::new((greeting, work)),
@@ -214,16 +215,16 @@ fn new_identity() -> Result<Identity> {
     identity(vec![certified.cert.der().clone()], key.into())
 }
 
-fn identity(
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> Result<Identity> {
+fn identity(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Identity> {
     let certificate = chain.first().context("a chain has a certificate")?.clone();
     let tls = ServerConfig::builder_with_provider(crate::browserless::provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
-    Ok(Identity { tls: Arc::new(tls), certificate })
+    Ok(Identity {
+        tls: Arc::new(tls),
+        certificate,
+    })
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {

@@ -1,1 +1,356 @@
-//! A gateway of its own for one test: configuration, process, audit records, metrics.
+//! A gateway of its own for one test: configuration, processes, audit records, measurements.
+
+mod audit;
+mod certificate;
+mod configuration;
+mod metrics;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use postern_parts::process::{Process, signal_process};
+use postern_parts::{port, wait};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::Browser;
+
+pub use audit::{Audit, Chained};
+pub use certificate::{Authority, write_certificate};
+pub use configuration::{Application, Certificate, Configuration, PASSWORD, Policy, User};
+pub use metrics::Metrics;
+
+/// Until `/healthz` answers, and until one answer.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+/// A gateway that is told to end has this long.
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
+/// What is asked of a running gateway takes effect within this time.
+pub const EFFECT: Duration = Duration::from_secs(10);
+
+/// A running gateway; dropping it ends all its processes.
+#[derive(Debug)]
+pub struct Gateway {
+    pub address: SocketAddr,
+    /// Host name of login, launcher and applications.
+    pub host: String,
+    metrics: SocketAddr,
+    process: Option<Process>,
+    configuration: Configuration,
+    audit: PathBuf,
+    folder: TempDir,
+}
+
+impl Gateway {
+    /// Writes the configuration, starts `postern serve` and waits until it answers.
+    ///
+    /// # Errors
+    /// It does not start; the message quotes its log.
+    pub fn start(configuration: Configuration) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("postern-").tempdir()?;
+        let audit = match &configuration.audit_directory {
+            Some(directory) => directory.clone(),
+            None => folder.path().join("state/audit"),
+        };
+        let mut gateway = Self {
+            address: port::free()?,
+            host: "localhost".to_owned(),
+            metrics: port::free()?,
+            process: None,
+            configuration,
+            audit,
+            folder,
+        };
+        write_certificate(gateway.folder.path(), &gateway.names())?;
+        gateway.write_configuration()?;
+        gateway.launch()?;
+        Ok(gateway)
+    }
+
+    /// Starts a gateway for one application named `lab` that everybody of group `staff` may open,
+    /// with `alice` in that group.
+    ///
+    /// # Errors
+    /// As [`Gateway::start`].
+    pub fn for_target(target: SocketAddr) -> Result<Self> {
+        Self::start(Configuration::for_target(target))
+    }
+
+    /// Starts the processes again after [`Gateway::stop`].
+    ///
+    /// # Errors
+    /// As [`Gateway::start`].
+    pub fn launch(&mut self) -> Result<()> {
+        let mut command = self.postern()?;
+        command.arg("serve").arg("--config").arg(self.file());
+        let log = self.folder.path().join("postern.log");
+        self.process = Some(Process::start("postern", &command, &log)?);
+        let mut browser = self.browser();
+        wait::until("the gateway", START_PATIENCE, || {
+            self.process_mut()?.expect_running()?;
+            let answer = browser.get("/healthz");
+            Ok(answer
+                .is_ok_and(|answer| answer.status == 200)
+                .then_some(()))
+        })
+        .inspect_err(|_| eprintln!("{}", std::fs::read_to_string(&log).unwrap_or_default()))
+    }
+
+    /// A new browser without cookies.
+    #[must_use]
+    pub fn browser(&self) -> Browser {
+        Browser::new(self.address, &self.host)
+    }
+
+    /// A browser in which `user` has signed in and opened `application`.
+    ///
+    /// # Errors
+    /// One of these is refused.
+    pub fn signed_in(&self, user: &str, application: &str) -> Result<Browser> {
+        let mut browser = self.browser();
+        browser.sign_in(user, PASSWORD)?;
+        browser.open(application)?;
+        Ok(browser)
+    }
+
+    /// Changes the configuration file and tells the gateway to read it.
+    ///
+    /// # Errors
+    /// The gateway does not take it.
+    pub fn reconfigure(&mut self, change: impl FnOnce(&mut Configuration)) -> Result<()> {
+        change(&mut self.configuration);
+        self.write_configuration()?;
+        self.command(&["reload"]).map(drop)
+    }
+
+    /// Runs `postern ARGUMENTS --config FILE`, which must succeed; its standard output.
+    ///
+    /// # Errors
+    /// It does not; the message has what it wrote.
+    pub fn command(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.try_command(arguments)?;
+        let [out, err] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+        ensure!(
+            output.status.success(),
+            "postern {arguments:?}: {}: {out}{err}",
+            output.status
+        );
+        Ok(out.into_owned())
+    }
+
+    /// Runs `postern ARGUMENTS --config FILE`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn try_command(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = self.postern()?;
+        command.args(arguments).arg("--config").arg(self.file());
+        command.output().context("postern can't be started")
+    }
+
+    /// Runs `postern audit verify` on this gateway's trail.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn verify_audit(&self) -> Result<Output> {
+        let mut command = self.postern()?;
+        command
+            .args(["audit", "verify", "--directory"])
+            .arg(&self.audit);
+        command.output().context("postern can't be started")
+    }
+
+    /// The live sessions, as `postern sessions list --json` has them.
+    ///
+    /// # Errors
+    /// The command fails.
+    pub fn sessions(&self) -> Result<Vec<serde_json::Value>> {
+        let listed: serde_json::Value =
+            serde_json::from_str(&self.command(&["sessions", "list", "--json"])?)?;
+        listed
+            .as_array()
+            .cloned()
+            .context("the list of sessions is an array")
+    }
+
+    /// The audit trail.
+    #[must_use]
+    pub fn audit(&self) -> Audit {
+        Audit::of(&self.audit)
+    }
+
+    /// What `/metrics` says now.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn metrics(&self) -> Result<Metrics> {
+        Metrics::get(self.metrics)
+    }
+
+    /// Folder of the configuration, the certificate and the state.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Shows browsers another certificate from now on; SHA-256 of it.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn renew_certificate(&self) -> Result<String> {
+        write_certificate(self.folder.path(), &self.names())
+    }
+
+    /// Process id of `postern serve`.
+    ///
+    /// # Errors
+    /// It is not running.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self
+            .process
+            .as_ref()
+            .context("the gateway is stopped")?
+            .pid())
+    }
+
+    /// Process id of a role, `control` or `engine`, waiting for it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn role(&self, role: &str) -> Result<u32> {
+        let parent = self.pid()?;
+        wait::until(role, START_PATIENCE, || {
+            Ok(child_with_argument(parent, role))
+        })
+    }
+
+    /// Kills a role at once; `serve` is to start it again.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn kill(&self, role: &str) -> Result<u32> {
+        let pid = self.role(role)?;
+        signal_process(pid, Signal::KILL);
+        Ok(pid)
+    }
+
+    /// Tells `serve` to end.
+    ///
+    /// # Errors
+    /// It is not running.
+    pub fn terminate(&self) -> Result<()> {
+        signal_process(self.pid()?, Signal::TERM);
+        Ok(())
+    }
+
+    /// Ends the gateway in order.
+    ///
+    /// # Errors
+    /// It does not end in time, or ends with a failure.
+    pub fn stop(&mut self) -> Result<()> {
+        self.terminate()?;
+        let status = self.process_mut()?.wait(STOP_PATIENCE)?;
+        if !status.success() {
+            bail!("postern ended with {status}:\n{}", self.log());
+        }
+        self.process = None;
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("postern.log")).unwrap_or_default()
+    }
+
+    fn process_mut(&mut self) -> Result<&mut Process> {
+        self.process.as_mut().context("the gateway is stopped")
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("postern.toml")
+    }
+
+    fn names(&self) -> Vec<String> {
+        let own = self
+            .configuration
+            .applications
+            .iter()
+            .filter_map(|one| one.host.clone());
+        std::iter::once(self.host.clone()).chain(own).collect()
+    }
+
+    fn write_configuration(&self) -> Result<()> {
+        let folder = self.folder.path();
+        let text = self
+            .configuration
+            .to_toml(folder, &self.host, self.address, self.metrics)?;
+        // Whole or not at all: the gateway may look at any moment.
+        let new = folder.join("postern.toml.new");
+        std::fs::write(&new, text)?;
+        std::fs::rename(new, self.file()).context("postern.toml can't be written")
+    }
+
+    fn postern(&self) -> Result<Command> {
+        let mut command = Command::new(program()?);
+        command.current_dir(self.folder.path());
+        Ok(command)
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("-- log of the gateway --\n{}-- end --", self.log());
+        }
+    }
+}
+
+/// The program under test: what `cargo build` made in the profile of this test.
+///
+/// # Errors
+/// It is not there.
+pub fn program() -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    // target/PROFILE/deps/TEST → target/PROFILE/postern
+    let folder = test
+        .ancestors()
+        .nth(2)
+        .context("a test lies in target/PROFILE/deps")?;
+    let program = folder.join("postern");
+    ensure!(
+        program.is_file(),
+        "{} is not there: run `cargo build --package postern` in the profile of the tests first",
+        program.display()
+    );
+    Ok(program)
+}
+
+/// The child of `parent` that has `argument` as its first argument.
+fn child_with_argument(parent: u32, argument: &str) -> Option<u32> {
+    let entries = std::fs::read_dir("/proc").ok()?;
+    let mut pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.find(|pid: &u32| {
+        let read = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let status = String::from_utf8_lossy(&read("status")).into_owned();
+        let is_child = status.lines().any(|line| {
+            line.strip_prefix("PPid:")
+                .is_some_and(|of| of.trim() == parent.to_string())
+        });
+        is_child && read("cmdline").split(|byte| *byte == 0).nth(1) == Some(argument.as_bytes())
+    })
+}
+
+/// Memory that a process holds now, in bytes.
+///
+/// # Errors
+/// There is no such process.
+pub fn resident_bytes(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line
+        .and_then(|rest| rest.trim().strip_suffix(" kB"))
+        .context("no VmRSS")?;
+    Ok(kib.trim().parse::<u64>()? * 1024)
+}

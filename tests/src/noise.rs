@@ -66,7 +66,11 @@ impl Tally {
         let sha256 = self.context.finish();
         Digest {
             bytes: self.bytes,
-            sha256: sha256.as_ref().iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: sha256
+                .as_ref()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
         }
     }
 }
