@@ -28,11 +28,21 @@ impl Part {
     }
 }
 
+impl Part {
+    fn is_not_run(&self) -> bool {
+        self.elapsed == Duration::ZERO && self.counts == Counts::default()
+    }
+}
+
 /// The summary; its last line is the totals alone.
 pub fn summary(parts: &[Part]) -> String {
     let mut text = String::from("\n== summary ==\n");
     let mut total = Counts::default();
     for part in parts {
+        if part.is_not_run() {
+            let _ = writeln!(text, "{:<8} {}", part.name, part.remarks.join("; "));
+            continue;
+        }
         let Counts {
             passed,
             failed,

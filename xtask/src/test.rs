@@ -244,9 +244,14 @@ fn fuzz(tally: &mut Tally) -> Result<()> {
         command::run(cargo().args(["install", "cargo-fuzz"]).args(version))?;
     }
     for target in targets {
+        // What is found lands in the corpus, which is not committed; seeds are only read.
+        let corpus = format!("tests/fuzz/corpus/{target}");
+        std::fs::create_dir_all(workspace().join(&corpus))?;
+        let seeds = format!("tests/fuzz/seeds/{target}");
+        let mut fuzz = cargo();
         // Without a sanitizer the targets build with the stable compiler; our own code has no
         // `unsafe` for one to watch.
-        let run = [
+        fuzz.args([
             "fuzz",
             "run",
             "--fuzz-dir",
@@ -254,9 +259,17 @@ fn fuzz(tally: &mut Tally) -> Result<()> {
             "--sanitizer",
             "none",
             &target,
-        ];
-        let seconds = format!("-max_total_time={FUZZ_SECONDS}");
-        if command::succeeds(cargo().args(run).args(["--", &seconds, "-verbosity=0"]))? {
+        ]);
+        fuzz.arg(&corpus);
+        if workspace().join(&seeds).is_dir() {
+            fuzz.arg(&seeds);
+        }
+        fuzz.args([
+            "--",
+            &format!("-max_total_time={FUZZ_SECONDS}"),
+            "-verbosity=0",
+        ]);
+        if command::succeeds(&mut fuzz)? {
             tally.counts.passed += 1;
         } else {
             fail(tally, format!("fuzz target {target}"));
