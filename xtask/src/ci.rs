@@ -9,7 +9,7 @@ use crate::command::{self, cargo};
 use crate::counts::Counts;
 use crate::report::{self, Part};
 use crate::setup::{self, Purpose};
-use crate::{layers, test, tidy};
+use crate::{layers, manual, test, tidy};
 
 /// Runs every check and every test; true when all of them hold.
 ///
@@ -50,6 +50,11 @@ pub fn run() -> Result<bool> {
         "warnings",
     ];
     check(&mut checks, "clippy", succeeds(cargo().args(clippy)));
+    check(
+        &mut checks,
+        "manual",
+        manual::check().map(|found| report::findings("manual", &found)),
+    );
     checks.elapsed = start.elapsed();
     test::run_all_after(vec![checks])
 }

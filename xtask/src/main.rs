@@ -7,6 +7,7 @@ mod counts;
 mod demo;
 mod layers;
 mod manifests;
+mod manual;
 mod report;
 mod setup;
 mod source;
@@ -47,6 +48,8 @@ enum Task {
     Tidy,
     /// Check which crate may import which.
     Layers,
+    /// Write docs/configuration.md from the program's own manual.
+    Manual,
 }
 
 fn main() -> ExitCode {
@@ -76,6 +79,7 @@ fn run(task: Task) -> Result<bool> {
         Task::Test(arguments) => test::run(&arguments),
         Task::Ci => ci::run(),
         Task::Tidy => Ok(report::findings("tidy", &tidy::check()?)),
+        Task::Manual => manual::write().map(|()| true),
         Task::Layers => Ok(report::findings("layers", &layers::check()?)),
     }
 }

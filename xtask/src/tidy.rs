@@ -43,7 +43,10 @@ struct Documented {
 const DOCUMENTED: [Documented; 3] = [
     Documented {
         what: "configuration key",
-        sources: &["proxy/control/src/config", "proxy/snapshot/src/limits.rs"],
+        sources: &[
+            "proxy/control/src/config/file.rs",
+            "proxy/snapshot/src/limits.rs",
+        ],
         document: "docs/configuration.md",
         names: public_fields,
     },
