@@ -52,8 +52,8 @@ impl Display {
                 command
             }
             Server::Xrdp { sockets } => {
-                program::require(&["Xorg"])?;
-                let mut command = Command::new("Xorg");
+                // The server itself, as xrdp starts it: the one in PATH may be a wrapper for consoles.
+                let mut command = Command::new("/usr/lib/xorg/Xorg");
                 command.args(["-config", "xrdp/xorg.conf", "-logfile"]);
                 command
                     .arg(folder.join("xorg.log"))

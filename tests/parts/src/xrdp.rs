@@ -36,7 +36,7 @@ impl Xrdp {
     /// # Errors
     /// A part is not installed or does not start.
     pub fn start(folder: &Path, security: SecurityLayer) -> Result<Self> {
-        program::require(&["xrdp", "Xorg", "xterm", "openssl"])?;
+        program::require(&["xrdp", "xterm", "openssl"])?;
         let sockets = folder.join("sockets");
         std::fs::create_dir_all(&sockets)?;
         let mut display = Display::start(folder, Server::Xrdp { sockets: &sockets })?;
