@@ -113,33 +113,61 @@ pub fn verify<'a>(
     lines: impl Iterator<Item = &'a str>,
     mut each: impl FnMut(&Head, &Record),
 ) -> Result<Head, Broken> {
-    let mut head = Chain::start(name).head;
-    for (index, text) in lines.enumerate() {
-        let seq = head.seq + 1;
+    let mut verifier = Verifier::start(name);
+    for line in lines {
+        let record = verifier.push(line)?;
+        each(verifier.head(), &record);
+    }
+    Ok(verifier.head)
+}
+
+/// Verifies a chain a line at a time, for files that do not fit into memory.
+#[derive(Debug, Clone)]
+pub struct Verifier {
+    head: Head,
+}
+
+impl Verifier {
+    #[must_use]
+    pub fn start(name: &str) -> Self {
+        Self {
+            head: Chain::start(name).head,
+        }
+    }
+
+    /// Where the lines so far lead.
+    #[must_use]
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The record of the next line (without its line feed).
+    ///
+    /// # Errors
+    /// When it does not follow the lines before it.
+    pub fn push(&mut self, text: &str) -> Result<Record, Broken> {
+        let seq = self.head.seq + 1;
+        // A file of one chain has a record a line.
         let broken = |why| Broken {
-            chain: name.to_owned(),
-            line: index as u64 + 1,
+            chain: self.head.chain.clone(),
+            line: seq,
             seq,
             why,
         };
         let line = parse(text).map_err(broken)?;
-        if line.chain != name {
+        if line.chain != self.head.chain {
             return Err(broken("the line belongs to another chain"));
         }
         if line.seq != seq {
             return Err(broken("a record is missing or out of order"));
         }
-        if line.prev != head.hash {
+        if line.prev != self.head.hash {
             return Err(broken("the record does not follow the one before it"));
         }
-        head = Head {
-            chain: line.chain,
-            seq,
-            hash: line.hash,
-        };
-        each(&head, &line.record);
+        self.head.seq = seq;
+        self.head.hash = line.hash;
+        Ok(line.record)
     }
-    Ok(head)
 }
 
 fn parse(text: &str) -> Result<Line, &'static str> {

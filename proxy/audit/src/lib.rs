@@ -5,6 +5,6 @@ pub mod chain;
 pub mod checkpoint;
 pub mod record;
 
-pub use chain::{Broken, Chain, Head, verify};
+pub use chain::{Broken, Chain, Head, Verifier, verify};
 pub use checkpoint::Checkpoint;
 pub use record::{Event, Record};

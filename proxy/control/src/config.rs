@@ -1,0 +1,182 @@
+//! The configuration: read, checked as a whole, and turned into values that hold.
+
+mod check;
+mod document;
+mod file;
+mod manual;
+mod origin;
+mod problem;
+pub(crate) mod secret_file;
+mod summary;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use postern_access::Application;
+use postern_login::{PasswordHash, User};
+use postern_snapshot::Limits;
+use postern_snapshot::message::AuditSettings;
+
+pub use file::ConfigFile;
+pub use manual::{manual_markdown, schema_json};
+pub use problem::{ConfigErrors, Problem, Warnings};
+
+/// Longest configuration file.
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// A configuration that holds.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file that it was read from.
+    pub path: PathBuf,
+    /// Name of the organisation.
+    pub organisation: String,
+    /// Origin of login and launcher; the issuer of tokens.
+    pub origin: String,
+    /// Host of the origin, lower case, without port.
+    pub host: String,
+    pub listen: Vec<SocketAddr>,
+    pub cores: Vec<usize>,
+    pub certificate: CertificateSource,
+    pub state_directory: PathBuf,
+    pub audit: AuditSettings,
+    /// Where Prometheus asks; `None` when switched off.
+    pub metrics: Option<SocketAddr>,
+    /// How long a login lasts.
+    pub session_s: u64,
+    pub applications: Vec<Application>,
+    pub users: Vec<LocalUser>,
+    pub limits: Limits,
+}
+
+/// Where the server certificate comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertificateSource {
+    Files { chain: PathBuf, key: PathBuf },
+    SelfSigned,
+}
+
+/// A user of the configuration file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalUser {
+    pub user: User,
+    pub hash: PasswordHash,
+}
+
+impl Config {
+    /// Reads and checks a file; relative paths in it start at its folder.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn load(path: &Path) -> Result<(Self, Warnings), ConfigErrors> {
+        let refused = |problems| ConfigErrors {
+            file: path.to_owned(),
+            problems,
+        };
+        let unreadable = |why: String| refused(vec![Problem::new("", why)]);
+        match std::fs::metadata(path) {
+            Ok(metadata) if metadata.len() > FILE_BYTES_MAX => {
+                return Err(unreadable("the file is over 4 MiB".to_owned()));
+            }
+            Ok(_) => {}
+            Err(error) => return Err(unreadable(format!("can't be read: {error}"))),
+        }
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| unreadable(format!("can't be read: {error}")))?;
+        let document = document::read(&text);
+        let mut problems = document.problems;
+        let mut warnings = Vec::new();
+        let mut config = None;
+        if let Some(file) = document.file {
+            let found = check::check(path, file);
+            problems.extend(found.problems);
+            warnings = found.warnings;
+            config = Some(found.config);
+        }
+        for problem in problems.iter_mut().chain(&mut warnings) {
+            problem.place = problem.place.or_else(|| document.places.find(&problem.key));
+        }
+        problems.sort_by_key(|problem| problem.place);
+        match config {
+            Some(config) if problems.is_empty() => Ok((
+                config,
+                Warnings {
+                    file: path.to_owned(),
+                    problems: warnings,
+                },
+            )),
+            _ => Err(refused(problems)),
+        }
+    }
+
+    /// Folder of the sockets.
+    #[must_use]
+    pub fn run_directory(&self) -> PathBuf {
+        self.state_directory.join("run")
+    }
+
+    #[must_use]
+    pub fn link_socket(&self) -> PathBuf {
+        self.run_directory().join("link.sock")
+    }
+
+    #[must_use]
+    pub fn web_socket(&self) -> PathBuf {
+        self.run_directory().join("web.sock")
+    }
+
+    #[must_use]
+    pub fn admin_socket(&self) -> PathBuf {
+        self.run_directory().join("admin.sock")
+    }
+
+    pub(crate) fn store_path(&self) -> PathBuf {
+        self.state_directory.join("store.sqlite")
+    }
+
+    /// Lifetime of the longest token.
+    pub(crate) fn token_s_max(&self) -> u64 {
+        let of_applications = self.applications.iter().flat_map(|application| {
+            let policies = application.policies.iter();
+            policies
+                .filter_map(|policy| policy.session_duration_s)
+                .chain([application.session.duration_s])
+        });
+        of_applications.fold(self.session_s, u64::max)
+    }
+
+    /// The user who types `name`; letter case does not matter.
+    pub(crate) fn user_named(&self, name: &str) -> Option<&LocalUser> {
+        let name = name.trim();
+        self.users
+            .iter()
+            .find(|local| local.user.id.eq_ignore_ascii_case(name))
+    }
+
+    /// The user with the id of a token.
+    pub(crate) fn user(&self, id: &str) -> Option<&User> {
+        let mut users = self.users.iter().map(|local| &local.user);
+        users.find(|user| user.id == id)
+    }
+
+    pub(crate) fn application(&self, name: &str) -> Option<&Application> {
+        self.applications
+            .iter()
+            .find(|application| application.name == name)
+    }
+
+    /// Every host name that browsers use, each once, the organisation's first.
+    pub(crate) fn hosts(&self) -> Vec<&str> {
+        let mut hosts = vec![self.host.as_str()];
+        for application in &self.applications {
+            let host = application.public.host.as_str();
+            if !hosts.contains(&host) {
+                hosts.push(host);
+            }
+        }
+        hosts
+    }
+}
+
+#[cfg(test)]
+mod tests;
