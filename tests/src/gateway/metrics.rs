@@ -68,7 +68,7 @@ impl Metrics {
     #[must_use]
     pub fn reasons(&self) -> BTreeMap<String, u64> {
         let mut reasons = self.by_reason("postern_refusals_total");
-        for (reason, count) in self.by_reason("postern_session_closes_total") {
+        for (reason, count) in self.by_reason("postern_closes_total") {
             *reasons.entry(reason).or_default() += count;
         }
         reasons

@@ -1,0 +1,22 @@
+//! The gateway as processes, between hostile clients and targets that misbehave.
+
+#[path = "system/attacks.rs"]
+mod attacks;
+#[path = "system/audit.rs"]
+mod audit;
+#[path = "system/frames.rs"]
+mod frames;
+#[path = "system/lifecycle.rs"]
+mod lifecycle;
+#[path = "system/policy.rs"]
+mod policy;
+#[path = "system/relay.rs"]
+mod relay;
+#[path = "system/scene.rs"]
+mod scene;
+#[path = "system/smuggling.rs"]
+mod smuggling;
+#[path = "system/targets.rs"]
+mod targets;
+#[path = "system/tls.rs"]
+mod tls;
