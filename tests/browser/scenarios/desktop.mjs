@@ -1,8 +1,7 @@
 // Sign in, launcher, desktop, type, see it, disconnect.
 
-import { typeAndSee } from '../desktops.mjs';
+import { enter, typeAndSee } from '../desktops.mjs';
 import { openDesktop, reach, signIn } from '../person.mjs';
-import { drawn } from '../picture.mjs';
 import { expect, keep, scenario, task } from '../stage.mjs';
 
 await scenario(async (page) => {
@@ -10,7 +9,7 @@ await scenario(async (page) => {
   await page.waitForSelector('#tiles', { timeout: 10_000 });
   await keep(page, `launcher-${task.name}`);
   await openDesktop(page, task.application);
-  await drawn(page);
+  await enter(page, task.kind);
   await typeAndSee(page, task.kind);
   await keep(page, `desktop-${task.name}`);
   await page.evaluate(() => document.querySelector('#disconnect').click());

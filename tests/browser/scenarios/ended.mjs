@@ -1,13 +1,13 @@
 // A live desktop that the gateway ends: the page says why, in words, at once.
 
+import { enter } from '../desktops.mjs';
 import { openDesktop, reach, signIn, words } from '../person.mjs';
-import { drawn } from '../picture.mjs';
 import { expect, keep, order, scenario, tell, task } from '../stage.mjs';
 
 await scenario(async (page) => {
   await signIn(page);
   await openDesktop(page, task.application);
-  await drawn(page);
+  await enter(page, task.kind);
   tell('connected');
   const begun = await order();
   expect(begun === 'ending', `the harness says ${begun}`);

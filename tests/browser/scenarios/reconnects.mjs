@@ -1,14 +1,13 @@
 // A desktop that is lost comes back by itself, without a new password.
 
-import { typeAndSee } from '../desktops.mjs';
+import { enter, typeAndSee } from '../desktops.mjs';
 import { openDesktop, reach, signIn } from '../person.mjs';
-import { drawn } from '../picture.mjs';
 import { keep, order, scenario, tell, task, until } from '../stage.mjs';
 
 await scenario(async (page) => {
   await signIn(page);
   await openDesktop(page, task.application);
-  await drawn(page);
+  await enter(page, task.kind);
   await typeAndSee(page, task.kind, 0);
   tell('connected');
   await order();
@@ -17,7 +16,7 @@ await scenario(async (page) => {
   await keep(page, `reconnecting-${task.name}`);
   tell('lost');
   await reach(page, ['connected'], { past: ['reconnecting', 'connecting'] });
-  await drawn(page);
+  await enter(page, task.kind);
   await typeAndSee(page, task.kind, 1);
   tell('back');
 });

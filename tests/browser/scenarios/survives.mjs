@@ -1,14 +1,13 @@
 // A desktop that goes on working while something behind it dies and comes back.
 
-import { typeAndSee } from '../desktops.mjs';
+import { enter, typeAndSee } from '../desktops.mjs';
 import { openDesktop, signIn, state } from '../person.mjs';
-import { drawn } from '../picture.mjs';
 import { expect, keep, order, scenario, tell, task } from '../stage.mjs';
 
 await scenario(async (page) => {
   await signIn(page);
   await openDesktop(page, task.application);
-  await drawn(page);
+  await enter(page, task.kind);
   await typeAndSee(page, task.kind, 0);
   tell('connected');
   await order();
