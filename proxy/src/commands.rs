@@ -5,8 +5,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use postern_control::audit;
-use postern_control::{Config, ControlError};
+use postern_control::admin::{Client, Revoked};
+use postern_control::{Config, ControlError, audit};
+use postern_snapshot::LiveSession;
+use postern_snapshot::message::KillSelector;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::node::{self, EngineArguments};
@@ -18,12 +20,20 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Serve(argument) => serve(&argument.config),
         Command::Check(argument) => check(&argument.config),
         Command::Control(argument) => control(&argument.config),
-        Command::Engine { run_dir } => engine(&EngineArguments { run_directory: run_dir }),
-        Command::Audit { action: Audit::Verify { directory, keys } } => verify(&directory, keys.as_deref()),
+        Command::Engine { run_dir } => engine(&EngineArguments {
+            run_directory: run_dir,
+        }),
+        Command::Audit {
+            action: Audit::Verify { directory, keys },
+        } => verify(&directory, keys.as_deref()),
         Command::HashPassword => hash_password(),
         Command::Manual => print(&postern_control::config::manual_markdown()),
         Command::Schema => print(&postern_control::config::schema_json()),
-        _ => bail!("not yet"),
+        Command::Sessions { config, action } => sessions(&config.config, action),
+        Command::Revoke { config, what } => revoke(&config.config, what),
+        Command::Reload(argument) => say(&client(&argument.config)?.reload()?),
+        Command::Status(argument) => status(&argument.config),
+        Command::Pins { config, action } => pins(&config.config, &action),
     }
 }
 
@@ -39,8 +49,8 @@ fn print(text: &str) -> Result<ExitCode> {
 
 fn load(path: &Path) -> Result<Config> {
     let (config, warnings) = Config::load(path)?;
-    if !warnings.is_empty() {
-        eprint!("{warnings}");
+    if !warnings.problems.is_empty() {
+        eprintln!("{warnings}");
     }
     Ok(config)
 }
@@ -53,6 +63,109 @@ fn serve(path: &Path) -> Result<ExitCode> {
 
 fn check(path: &Path) -> Result<ExitCode> {
     print(&load(path)?.summary())
+}
+
+fn say(text: &str) -> Result<ExitCode> {
+    print(&format!("{text}\n"))
+}
+
+/// Speaks to the control process that runs with this configuration.
+fn client(path: &Path) -> Result<Client> {
+    Ok(Client::connect(&load(path)?.admin_socket())?)
+}
+
+fn sessions(path: &Path, action: Sessions) -> Result<ExitCode> {
+    let mut client = client(path)?;
+    match action {
+        Sessions::List { json: true } => {
+            let text = serde_json::to_string_pretty(&client.sessions()?)?;
+            say(&text)
+        }
+        Sessions::List { json: false } => {
+            let mut sessions = client.sessions()?;
+            sessions.sort_by_key(|session| session.opened_at);
+            let mut text = String::new();
+            for session in &sessions {
+                let LiveSession {
+                    id,
+                    application,
+                    email,
+                    source,
+                    target,
+                    opened_at,
+                    ..
+                } = session;
+                let line = format!(
+                    "{id}  {email}  {application}  {source} -> {target}  since {}\n",
+                    opened_at.0
+                );
+                text.push_str(&line);
+            }
+            if sessions.is_empty() {
+                text.push_str("no live sessions\n");
+            }
+            print(&text)
+        }
+        Sessions::Kill { what } => {
+            let selector = match what.split_once(':') {
+                Some(("user", name)) => KillSelector::User(name.to_owned()),
+                Some(("application", name)) => KillSelector::Application(name.to_owned()),
+                Some((kind, _)) => {
+                    bail!("{kind:?} is not a kind of session: use user:NAME or application:NAME")
+                }
+                None if what == "all" => KillSelector::All,
+                None => KillSelector::Session(what),
+            };
+            say(&client.kill(selector)?)
+        }
+    }
+}
+
+fn revoke(path: &Path, what: Revoke) -> Result<ExitCode> {
+    let revoked = match what {
+        Revoke::User { name } => Revoked::User(name),
+        Revoke::Application { name } => Revoked::Application(name),
+        Revoke::Login { id } => Revoked::Login(id),
+    };
+    say(&client(path)?.revoke(revoked)?)
+}
+
+fn status(path: &Path) -> Result<ExitCode> {
+    let status = client(path)?.status()?;
+    let up = if status.engine_up { "up" } else { "down" };
+    print(&format!(
+        "version             {}\nengine              {up}\nsnapshot            {} (in force: {})\n\
+         live sessions       {}\napplications        {}\nusers               {}\n\
+         kept certificates   {}\naudit checkpoint    {}\ncertificate until   {} (Unix seconds)\n",
+        status.program,
+        status.snapshot_version,
+        status.snapshot_version_applied,
+        status.live_sessions,
+        status.applications,
+        status.users,
+        status.pins,
+        status.checkpoint,
+        status.certificate_expires_at,
+    ))
+}
+
+fn pins(path: &Path, action: &Pins) -> Result<ExitCode> {
+    let mut client = client(path)?;
+    match action {
+        Pins::List => {
+            let pins = client.pins()?;
+            let lines: String = pins
+                .iter()
+                .map(|(name, pin)| format!("{name}  {pin}\n"))
+                .collect();
+            print(if lines.is_empty() {
+                "no certificates are kept\n"
+            } else {
+                &lines
+            })
+        }
+        Pins::Forget { application } => say(&client.forget_pin(application)?),
+    }
 }
 
 /// A role keeps its secrets out of core files, and ends with the supervisor.
@@ -76,7 +189,11 @@ fn control(path: &Path) -> Result<ExitCode> {
 fn engine(arguments: &EngineArguments) -> Result<ExitCode> {
     become_role();
     match node::run(arguments) {
-        Err(error) if error.downcast_ref::<postern_engine::EngineError>().is_some() => {
+        Err(error)
+            if error
+                .downcast_ref::<postern_engine::EngineError>()
+                .is_some() =>
+        {
             eprintln!("postern: engine: {error:#}");
             Ok(ExitCode::from(supervise::EXIT_CONFIGURATION))
         }
@@ -91,17 +208,27 @@ fn verify(directory: &Path, keys: Option<&Path>) -> Result<ExitCode> {
             serde_json::from_str(&text).with_context(|| format!("{} is not a JWKS", path.display()))
         })
         .transpose()?;
-    let report = audit::verify(directory, keys.as_ref()).map_err(|error| anyhow::anyhow!(error.in_full()))?;
+    let report = audit::verify(directory, keys.as_ref())
+        .map_err(|error| anyhow::anyhow!(error.in_full()))?;
     print(&format!("{report}\n"))?;
-    Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.holds() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn hash_password() -> Result<ExitCode> {
     let mut password = String::new();
-    std::io::stdin().lock().read_line(&mut password).context("standard input")?;
+    std::io::stdin()
+        .lock()
+        .read_line(&mut password)
+        .context("standard input")?;
     let password = password.trim_end_matches(['\r', '\n']);
     let mut salt = [0; 16];
-    SystemRandom::new().fill(&mut salt).map_err(|_| anyhow::anyhow!("the system has no randomness"))?;
+    SystemRandom::new()
+        .fill(&mut salt)
+        .map_err(|_| anyhow::anyhow!("the system has no randomness"))?;
     let hash = postern_login::local::hash_password(password, &salt)?;
     print(&format!("{hash}\n"))
 }

@@ -75,7 +75,12 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct ConfigArgument {
     /// The configuration file
-    #[arg(long, value_name = "FILE", default_value = "/etc/postern/postern.toml", global = true)]
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/etc/postern/postern.toml",
+        global = true
+    )]
     config: PathBuf,
 }
 
@@ -140,5 +145,8 @@ fn main() -> ExitCode {
 fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("POSTERN_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
 }

@@ -91,7 +91,11 @@ impl Role {
     /// Starts the role again if it has ended and its pause is over.
     fn look(&mut self) -> Result<()> {
         let Some(child) = &mut self.child else {
-            return if self.started.elapsed() >= self.pause { self.start() } else { Ok(()) };
+            return if self.started.elapsed() >= self.pause {
+                self.start()
+            } else {
+                Ok(())
+            };
         };
         let Some(status) = child.try_wait()? else {
             return Ok(());
@@ -101,7 +105,10 @@ impl Role {
 
     fn ended(&mut self, status: ExitStatus) -> Result<()> {
         if status.code() == Some(i32::from(EXIT_CONFIGURATION)) {
-            bail!("{} can't start as it is configured; see its message above", self.name);
+            bail!(
+                "{} can't start as it is configured; see its message above",
+                self.name
+            );
         }
         self.pause = if self.started.elapsed() >= HEALTHY {
             PAUSE_MIN
@@ -122,7 +129,9 @@ impl Role {
 
     fn end(&mut self) {
         self.signal(SIGTERM);
-        let Some(mut child) = self.child.take() else { return };
+        let Some(mut child) = self.child.take() else {
+            return;
+        };
         let asked = Instant::now();
         while asked.elapsed() < END_MAX {
             match child.try_wait() {

@@ -122,7 +122,11 @@ mod tests {
     #[test]
     fn a_source_and_a_node_have_limits_that_give_back() {
         let ledger = Ledger::default();
-        let limits = Limits { connections_max: 3, connections_per_source_max: 2, ..Limits::default() };
+        let limits = Limits {
+            connections_max: 3,
+            connections_per_source_max: 2,
+            ..Limits::default()
+        };
         let one: IpAddr = "2001:db8::1".parse().expect("address");
         let same_site: IpAddr = "2001:db8::2".parse().expect("address");
         let other: IpAddr = "192.0.2.1".parse().expect("address");
@@ -138,11 +142,21 @@ mod tests {
     #[test]
     fn a_user_and_a_node_have_session_limits_that_give_back() {
         let ledger = Ledger::default();
-        let limits = Limits { sessions_max: 2, sessions_per_user_max: 1, ..Limits::default() };
+        let limits = Limits {
+            sessions_max: 2,
+            sessions_per_user_max: 1,
+            ..Limits::default()
+        };
         assert_eq!(ledger.enter(session("1", "alice"), &limits), Ok(()));
-        assert_eq!(ledger.enter(session("2", "alice"), &limits), Err(Full::SessionsOfUser));
+        assert_eq!(
+            ledger.enter(session("2", "alice"), &limits),
+            Err(Full::SessionsOfUser)
+        );
         assert_eq!(ledger.enter(session("3", "bob"), &limits), Ok(()));
-        assert_eq!(ledger.enter(session("4", "carol"), &limits), Err(Full::Sessions));
+        assert_eq!(
+            ledger.enter(session("4", "carol"), &limits),
+            Err(Full::Sessions)
+        );
         ledger.end("1");
         ledger.end("1");
         assert_eq!(ledger.enter(session("5", "alice"), &limits), Ok(()));

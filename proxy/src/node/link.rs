@@ -43,7 +43,10 @@ pub(super) struct Messages {
 
 impl Messages {
     pub(super) fn new(stream: UnixStream) -> Self {
-        Self { stream, bytes: Vec::new() }
+        Self {
+            stream,
+            bytes: Vec::new(),
+        }
     }
 
     /// The next message; `None` when control is gone or says what can't be understood.
@@ -111,14 +114,21 @@ fn read(node: &Arc<Node>, cores: &Cores, mut messages: Messages) {
             ToEngine::Snapshot(snapshot) => adopt(node, cores, *snapshot),
             ToEngine::Lease => {}
             ToEngine::Kill { selector } => {
-                cores.iter().for_each(|core| core.send(Command::Kill(selector.clone())));
+                cores
+                    .iter()
+                    .for_each(|core| core.send(Command::Kill(selector.clone())));
             }
             ToEngine::Pin { request, stored } => {
-                cores.iter().for_each(|core| core.send(Command::Pin { request, stored }));
+                cores
+                    .iter()
+                    .for_each(|core| core.send(Command::Pin { request, stored }));
             }
             ToEngine::Metrics { request } => {
                 let measured = ask(cores, Command::Metrics);
-                node.tell_control(ToControl::Metrics { request, cores: measured });
+                node.tell_control(ToControl::Metrics {
+                    request,
+                    cores: measured,
+                });
             }
             ToEngine::Drain => super::start::drain(node, cores),
         }
@@ -138,14 +148,18 @@ fn adopt(node: &Arc<Node>, cores: &Cores, snapshot: Snapshot) {
             tracing::info!(version, "snapshot in force");
             node.tell_control(ToControl::Applied { version });
         }
-        Err(error) => tracing::error!(version, %error, "snapshot refused; the one before stays in force"),
+        Err(error) => {
+            tracing::error!(version, %error, "snapshot refused; the one before stays in force")
+        }
     }
 }
 
 /// Asks every core and collects what answers in time.
 fn ask<T>(cores: &Cores, command: impl Fn(std::sync::mpsc::Sender<T>) -> Command) -> Vec<T> {
     let (sender, receiver) = channel();
-    cores.iter().for_each(|core| core.send(command(sender.clone())));
+    cores
+        .iter()
+        .for_each(|core| core.send(command(sender.clone())));
     drop(sender);
     let mut answers = Vec::with_capacity(cores.len());
     while answers.len() < cores.len() {

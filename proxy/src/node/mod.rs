@@ -48,7 +48,10 @@ enum Command {
     /// A new state is in force: judge every live session again, then say so.
     StateChanged(Sender<()>),
     Kill(KillSelector),
-    Pin { request: u64, stored: Option<postern_access::Fingerprint> },
+    Pin {
+        request: u64,
+        stored: Option<postern_access::Fingerprint>,
+    },
     Metrics(Sender<CoreMetrics>),
     /// Take nothing more, tell every session, and end.
     Drain,

@@ -43,9 +43,9 @@ impl Spool {
             unsaid: Cell::new(0),
         }));
         let mut started = Record::new(unix_ms(), Event::Started);
-        started.detail = recovered.torn.map(|torn| {
-            format!("a torn last line was moved to {}", torn.display())
-        });
+        started.detail = recovered
+            .torn
+            .map(|torn| format!("a torn last line was moved to {}", torn.display()));
         spool.write(&started);
         Ok(spool)
     }
@@ -88,8 +88,13 @@ impl Spool {
         }
         if inner.unsaid.get() > 0 {
             let mut gap = Record::new(unix_ms(), Event::Gap);
-            gap.detail = Some(format!("{} records could not be written", inner.unsaid.take()));
-            inner.journal.append(inner.chain.borrow_mut().append(&gap).as_bytes())?;
+            gap.detail = Some(format!(
+                "{} records could not be written",
+                inner.unsaid.take()
+            ));
+            inner
+                .journal
+                .append(inner.chain.borrow_mut().append(&gap).as_bytes())?;
         }
         let line = inner.chain.borrow_mut().append(record);
         inner.records.set(inner.records.get() + 1);
@@ -98,6 +103,8 @@ impl Spool {
 }
 
 fn unix_ms() -> u64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let elapsed = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel, sync_channel};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -46,7 +46,9 @@ pub fn run(arguments: &EngineArguments) -> Result<()> {
     resources::prepare(snapshot.limits.connections_max)?;
     let cores = chosen_cores(&snapshot.cores)?;
     let listen = snapshot.listen.clone();
-    listen.iter().try_for_each(|address| front::claim(*address))?;
+    listen
+        .iter()
+        .try_for_each(|address| front::claim(*address))?;
     let (outbox, to_control) = sync_channel(OUTBOX_MESSAGES_MAX);
     let state = State::compile(snapshot, None).context("the first snapshot can't be used")?;
     let node = Arc::new(Node {
@@ -62,12 +64,16 @@ pub fn run(arguments: &EngineArguments) -> Result<()> {
     let (handles, threads) = start_cores(&node, &cores, &listen)?;
     tracing::info!(?cores, ?listen, "the engine is up");
     end_on_signal(node.clone(), handles.clone())?;
-    std::thread::Builder::new().name("link".to_owned()).spawn(move || {
-        // The first link has read its snapshot already; it stays the link.
-        link::serve(&node, &handles, &link_path, Some(messages), &to_control);
-    })?;
+    std::thread::Builder::new()
+        .name("link".to_owned())
+        .spawn(move || {
+            // The first link has read its snapshot already; it stays the link.
+            link::serve(&node, &handles, &link_path, Some(messages), &to_control);
+        })?;
     for thread in threads {
-        thread.join().map_err(|_| anyhow!("a core's thread panicked"))??;
+        thread
+            .join()
+            .map_err(|_| anyhow!("a core's thread panicked"))??;
     }
     Ok(())
 }
@@ -87,7 +93,11 @@ fn chosen_cores(wanted: &[usize]) -> Result<Vec<usize>> {
             "listen.cores names core {core}, but the process may run on {available:?} only"
         );
     }
-    Ok(if wanted.is_empty() { available } else { wanted.to_vec() })
+    Ok(if wanted.is_empty() {
+        available
+    } else {
+        wanted.to_vec()
+    })
 }
 
 type CoreThread = std::thread::JoinHandle<Result<(), postern_engine::EngineError>>;
@@ -122,7 +132,9 @@ fn start_cores(
             Ok(Err(error)) => return Err(error),
             Err(_) => {
                 for thread in threads {
-                    thread.join().map_err(|_| anyhow!("a core's thread panicked"))??;
+                    thread
+                        .join()
+                        .map_err(|_| anyhow!("a core's thread panicked"))??;
                 }
                 return Err(anyhow!("a core ended before it was up"));
             }
@@ -173,18 +185,23 @@ impl CoreLife {
             .await
             .with_context(|| format!("audit folder {}", self.audit.display()))?;
         let worker = Worker::new(self.core, self.node.clone(), spool);
-        let listeners =
-            self.listen.iter().map(|address| Listener::bind(*address)).collect::<Result<_, _>>()?;
+        let listeners = self
+            .listen
+            .iter()
+            .map(|address| Listener::bind(*address))
+            .collect::<Result<_, _>>()?;
         Ok((worker, listeners))
     }
 }
 
 fn end_on_signal(node: Arc<Node>, cores: Cores) -> Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        if signals.forever().next().is_some() {
-            drain(&node, &cores);
-        }
-    })?;
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            if signals.forever().next().is_some() {
+                drain(&node, &cores);
+            }
+        })?;
     Ok(())
 }

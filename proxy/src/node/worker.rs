@@ -13,10 +13,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use postern_access::{Fingerprint, Permit, RefusalKind, UnixSeconds};
 use postern_audit::Record;
+use postern_engine::clock;
 use postern_engine::doorbell::Doorbell;
 use postern_engine::front;
 use postern_engine::net::{self, Listener, Stream};
-use postern_engine::clock;
 use postern_session::{AuditUnavailable, Core, Full, Outcome, Seat, State, Stop};
 use postern_snapshot::message::KillSelector;
 use postern_snapshot::{CoreMetrics, LiveSession, ToControl};
@@ -70,7 +70,10 @@ impl Worker {
         Self(Rc::new(Inner {
             core,
             node,
-            metrics: RefCell::new(CoreMetrics { core, ..CoreMetrics::default() }),
+            metrics: RefCell::new(CoreMetrics {
+                core,
+                ..CoreMetrics::default()
+            }),
             spool,
             connections: Cell::new(0),
             handshakes: Cell::new(0),
@@ -85,7 +88,14 @@ impl Worker {
     pub(super) async fn accept(&self, listener: Listener) {
         loop {
             match listener.accept().await {
-                _ if self.0.node.draining.load(std::sync::atomic::Ordering::Relaxed) => return,
+                _ if self
+                    .0
+                    .node
+                    .draining
+                    .load(std::sync::atomic::Ordering::Relaxed) =>
+                {
+                    return;
+                }
                 Ok((stream, source, local)) => {
                     let worker = self.clone();
                     let source = SocketAddr::new(source.ip().to_canonical(), source.port());
@@ -162,7 +172,9 @@ impl Worker {
         for live in self.0.live.borrow().values() {
             let meant = match selector {
                 KillSelector::Session(id) => live.session.id == *id,
-                KillSelector::User(user) => live.session.user == *user || live.session.email == *user,
+                KillSelector::User(user) => {
+                    live.session.user == *user || live.session.email == *user
+                }
                 KillSelector::Application(name) => live.session.application == *name,
                 KillSelector::All => true,
             };
@@ -175,13 +187,13 @@ impl Worker {
     fn answer_pin(&self, request: u64, stored: Option<Fingerprint>) {
         // Requests carry their core: another core's answer is not in this table.
         if let Some(answer) = self.0.pin_answers.borrow_mut().get_mut(&request)
-            && let PinAnswer::Awaited(Some(waker)) = std::mem::replace(answer, PinAnswer::Given(stored))
+            && let PinAnswer::Awaited(Some(waker)) =
+                std::mem::replace(answer, PinAnswer::Given(stored))
         {
             waker.wake();
         }
     }
 }
-
 
 impl Core for Worker {
     type Stream = Stream;
@@ -199,13 +211,18 @@ impl Core for Worker {
     }
 
     fn unix_ms(&self) -> u64 {
-        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let elapsed = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
     }
 
     fn random(&self) -> [u8; 16] {
         let mut bytes = [0; 16];
-        self.0.random.fill(&mut bytes).expect("the kernel has random bytes");
+        self.0
+            .random
+            .fill(&mut bytes)
+            .expect("the kernel has random bytes");
         bytes
     }
 
@@ -242,15 +259,29 @@ impl Core for Worker {
         }
         self.0.handshakes.set(self.0.handshakes.get() + 1);
         let worker = self.clone();
-        Ok(Box::new(OnDrop(move || worker.0.handshakes.set(worker.0.handshakes.get() - 1))))
+        Ok(Box::new(OnDrop(move || {
+            worker.0.handshakes.set(worker.0.handshakes.get() - 1)
+        })))
     }
 
-    fn enter(&self, mut session: LiveSession, permit: &Permit, stop: Rc<Stop>) -> Result<Seat, Full> {
+    fn enter(
+        &self,
+        mut session: LiveSession,
+        permit: &Permit,
+        stop: Rc<Stop>,
+    ) -> Result<Seat, Full> {
         session.core = self.0.core;
-        self.0.node.ledger.enter(session.clone(), &self.state().limits)?;
+        self.0
+            .node
+            .ledger
+            .enter(session.clone(), &self.state().limits)?;
         self.report(ToControl::Opened(session.clone()));
         let id = session.id.clone();
-        let live = Live { session, permit: permit.clone(), stop };
+        let live = Live {
+            session,
+            permit: permit.clone(),
+            stop,
+        };
         self.0.live.borrow_mut().insert(id.clone(), live);
         let worker = self.clone();
         Ok(Box::new(OnDrop(move || {
@@ -278,20 +309,29 @@ impl Core for Worker {
     async fn pin(&self, application: &str, seen: Fingerprint) -> Option<Fingerprint> {
         self.0.pin_requests.set(self.0.pin_requests.get() + 1);
         let request = (self.0.core as u64) << 48 | self.0.pin_requests.get();
-        self.0.pin_answers.borrow_mut().insert(request, PinAnswer::Awaited(None));
+        self.0
+            .pin_answers
+            .borrow_mut()
+            .insert(request, PinAnswer::Awaited(None));
         let worker = self.clone();
         let _forget = OnDrop(move || {
             worker.0.pin_answers.borrow_mut().remove(&request);
         });
-        self.report(ToControl::Pin { request, application: application.to_owned(), sha256: seen });
-        std::future::poll_fn(|cx| match self.0.pin_answers.borrow_mut().get_mut(&request) {
-            Some(PinAnswer::Given(stored)) => Poll::Ready(*stored),
-            Some(PinAnswer::Awaited(waker)) => {
-                *waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
-            None => Poll::Ready(None),
-        })
+        self.report(ToControl::Pin {
+            request,
+            application: application.to_owned(),
+            sha256: seen,
+        });
+        std::future::poll_fn(
+            |cx| match self.0.pin_answers.borrow_mut().get_mut(&request) {
+                Some(PinAnswer::Given(stored)) => Poll::Ready(*stored),
+                Some(PinAnswer::Awaited(waker)) => {
+                    *waker = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+                None => Poll::Ready(None),
+            },
+        )
         .await
     }
 
