@@ -8,9 +8,11 @@ use postern_wire::websocket::{self, Decoder, Event};
 
 use crate::core::within;
 use crate::inbox::Inbox;
+use crate::negotiate::Offer;
 use crate::{Core, Outcome};
 
-/// Receives one request and checks it against the application that the URL and the token name.
+/// Receives one request and checks it against the application that the URL and the token name;
+/// what the target is to be offered of it.
 ///
 /// # Errors
 /// When it is malformed, too large, too slow, or asks for something else than that application.
@@ -21,7 +23,7 @@ pub(crate) async fn receive<C: Core>(
     inbox: &mut Inbox,
     decoder: &mut Decoder,
     application: &Application,
-) -> Result<Request, Outcome> {
+) -> Result<Offer, Outcome> {
     let collecting = collect(limits, browser, inbox, decoder);
     let pdu = match within(core, limits.cleanpath_ms_max, collecting).await {
         Ok(result) => result?,
@@ -34,7 +36,7 @@ pub(crate) async fn receive<C: Core>(
     if !names(&request.destination, application) {
         return Err(Outcome::RequestDestination);
     }
-    Ok(request)
+    Offer::restrict(application, &request.x224)
 }
 
 /// The request must name the application or its target; it never decides what is dialled.

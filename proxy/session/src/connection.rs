@@ -8,6 +8,7 @@ use futures_rustls::server::TlsStream;
 use postern_access::UnixSeconds;
 use postern_access::UpgradeRequest;
 use postern_access::application::APPLICATION_COOKIE;
+use postern_snapshot::Limits;
 use postern_wire::http1::{self, UpgradeError};
 use postern_wire::rdcleanpath;
 use postern_wire::websocket::{self, Decoder, DecoderLimits, TextPolicy};
@@ -16,7 +17,7 @@ use crate::account::Account;
 use crate::authorize::{Authorized, authorize};
 use crate::inbox::Inbox;
 use crate::relay::{self, Desktop, Durations};
-use crate::{Core, Full, Outcome, State, cleanpath, close, dial, negotiate, tls, upgrade, web};
+use crate::{Core, Full, Outcome, cleanpath, close, dial, negotiate, tls, upgrade, web};
 
 /// What a connection turned out to be.
 enum Request {
@@ -51,11 +52,9 @@ async fn carry<C: Core>(
         Ok(browser) => browser,
         Err(outcome) => return outcome,
     };
-    match request(core, &state, &mut browser, local, account).await {
+    match request(core, &state.limits, &mut browser, local, account).await {
         Ok(Request::Web) => Outcome::Web,
-        Ok(Request::Session(authorized)) => {
-            session(core, &state, browser, *authorized, account).await
-        }
+        Ok(Request::Session(authorized)) => session(core, browser, *authorized, account).await,
         #[cfg(feature = "echo")]
         Ok(Request::Echo) => crate::echo::serve(core, &mut browser).await,
         Err(outcome) => {
@@ -68,13 +67,17 @@ async fn carry<C: Core>(
 /// Reads the request head; serves what is not an application's WebSocket; authorizes what is.
 async fn request<C: Core>(
     core: &C,
-    state: &State,
+    limits: &Limits,
     browser: &mut TlsStream<C::Stream>,
     local: SocketAddr,
     account: &mut Account,
 ) -> Result<Request, Outcome> {
     let mut buffer = Vec::new();
-    upgrade::read_head(core, &state.limits, browser, &mut buffer).await?;
+    upgrade::read_head(core, limits, browser, &mut buffer).await?;
+    // Only now: a browser may take seconds to send its head, and what was revoked or forbidden in
+    // the meantime must count. From here to the seat in the live list nothing waits, so that a
+    // change that comes later finds the session there.
+    let state = &*core.state();
     let head = http1::parse_head(&buffer).map_err(upgrade::malformed)?;
     let head = head.expect("read_head returns when the head is whole");
     let asked = browser.get_ref().1.server_name().map(str::to_owned);
@@ -134,7 +137,6 @@ fn refused_upgrade(error: UpgradeError) -> Outcome {
 /// From the 101 to the end of the desktop.
 async fn session<C: Core>(
     core: &C,
-    state: &State,
     mut browser: TlsStream<C::Stream>,
     authorized: Authorized,
     account: &mut Account,
@@ -144,6 +146,7 @@ async fn session<C: Core>(
         stop,
         seat: _seat,
     } = authorized;
+    let state = &*core.state();
     let limits = DecoderLimits {
         frame_bytes_max: state.limits.frame_bytes_max,
     };
@@ -152,7 +155,7 @@ async fn session<C: Core>(
     let asked = core.now();
     let opening = async {
         let application = permit.application();
-        let request = cleanpath::receive(
+        let offer = cleanpath::receive(
             core,
             &state.limits,
             &mut browser,
@@ -162,9 +165,8 @@ async fn session<C: Core>(
         )
         .await?;
         let (socket, address) = dial::dial(core, &permit, &state.limits).await?;
-        let x224 = &request.x224;
         let negotiated =
-            negotiate::negotiate(core, state, application, x224, socket, address).await?;
+            negotiate::negotiate(core, state, application, &offer, socket, address).await?;
         let response =
             rdcleanpath::response(&address.to_string(), &negotiated.confirm, &negotiated.chain);
         let frame = websocket::binary_frame(&response);

@@ -38,13 +38,13 @@ pub(crate) async fn negotiate<C: Core>(
     core: &C,
     state: &State,
     application: &Application,
-    x224_request: &[u8],
+    offer: &Offer,
     socket: C::Stream,
     address: std::net::SocketAddr,
 ) -> Result<Negotiated<C::Stream>, Outcome> {
     let work = async {
         let mut socket = socket;
-        let (confirm, selected) = agree(application, x224_request, &mut socket).await?;
+        let (confirm, selected) = agree(offer, &mut socket).await?;
         let stream = secure(state, application, socket, address).await?;
         let (_, session) = stream.get_ref();
         let chain: Vec<Vec<u8>> = session
@@ -85,22 +85,41 @@ pub(crate) async fn negotiate<C: Core>(
     Ok(negotiated)
 }
 
-/// X.224: only what is allowed is offered, and exactly one thing offered must be selected.
+/// What a target is offered: of what the client wants, what its application allows.
+pub(crate) struct Offer {
+    /// The X.224 Connection Request, as it is sent.
+    request: Vec<u8>,
+    protocols: Protocols,
+}
+
+impl Offer {
+    /// Restricts a client's X.224 Connection Request, before anything is dialled.
+    ///
+    /// # Errors
+    /// When it is malformed, or nothing that is allowed is left of it.
+    pub(crate) fn restrict(
+        application: &Application,
+        x224_request: &[u8],
+    ) -> Result<Self, Outcome> {
+        let request = ConnectionRequest::parse(x224_request)
+            .map_err(|error| Outcome::RequestMalformed(error.label()))?;
+        let protocols = request.protocols().intersection(allowed(application));
+        if protocols.is_empty() {
+            return Err(Outcome::RequestSecurity);
+        }
+        let request = x224::encode_request(request.cookie.as_ref(), protocols)
+            .map_err(|error| Outcome::RequestMalformed(error.label()))?;
+        Ok(Self { request, protocols })
+    }
+}
+
+/// X.224: exactly one thing that was offered must be selected.
 async fn agree(
-    application: &Application,
-    x224_request: &[u8],
+    offer: &Offer,
     socket: &mut (impl futures_lite::AsyncRead + futures_lite::AsyncWrite + Unpin),
 ) -> Result<(Vec<u8>, &'static str), Outcome> {
-    let request = ConnectionRequest::parse(x224_request)
-        .map_err(|error| Outcome::RequestMalformed(error.label()))?;
-    let offer = request.protocols().intersection(allowed(application));
-    if offer.is_empty() {
-        return Err(Outcome::RequestSecurity);
-    }
     let lost = |_| Outcome::TargetProtocol("the target closed during the X.224 negotiation");
-    let restricted = x224::encode_request(request.cookie.as_ref(), offer)
-        .map_err(|error| Outcome::RequestMalformed(error.label()))?;
-    socket.write_all(&restricted).await.map_err(lost)?;
+    socket.write_all(&offer.request).await.map_err(lost)?;
     socket.flush().await.map_err(lost)?;
     let mut confirm = vec![0; TPKT_HEADER_BYTES];
     socket.read_exact(&mut confirm).await.map_err(lost)?;
@@ -115,7 +134,7 @@ async fn agree(
         .map_err(lost)?;
     let parsed =
         Confirm::parse(&confirm).map_err(|error| Outcome::TargetProtocol(error.label()))?;
-    match x224::judge(parsed, offer) {
+    match x224::judge(parsed, offer.protocols) {
         Ok(Protocol::Tls) => Ok((confirm, "tls")),
         Ok(Protocol::Nla) => Ok((confirm, "nla")),
         Ok(Protocol::NlaEx) => Ok((confirm, "nla_ex")),
