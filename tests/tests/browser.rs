@@ -84,7 +84,7 @@ fn a_person_types_into_an_x_terminal_behind_xrdp() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let xrdp = Xrdp::start(folder.path(), xrdp::SecurityLayer::Tls)?;
     let gateway = Gateway::start(behind_tls(xrdp.address))?;
-    play("desktop", "xrdp", &task(&gateway, "terminal"))?;
+    play("desktop", "xrdp", &task(&gateway, "xrdp"))?;
     expect_pictures(&["desktop-xrdp"])
 }
 
