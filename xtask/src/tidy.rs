@@ -8,8 +8,9 @@ use crate::command::workspace;
 use crate::layers::has_word;
 use crate::source::{self, Source};
 
-/// Longest Rust file.
+/// Longest Rust file, and longest file of nothing but tests: tables grow where code must not.
 const LINES_MAX: usize = 450;
+const TEST_LINES_MAX: usize = 900;
 
 /// Where `unsafe` may stand.
 const UNSAFE_FOLDERS: [&str; 2] = ["proxy/engine/", "ebpf/"];
@@ -85,8 +86,13 @@ fn check_file(source: &Source) -> Vec<String> {
             findings.push(format!("{path}: does not begin with //! and what it owns"));
         }
         let lines = text.lines().count();
-        if lines > LINES_MAX {
-            findings.push(format!("{path}: {lines} lines, {LINES_MAX} are the most"));
+        let most = if is_test_file(path) {
+            TEST_LINES_MAX
+        } else {
+            LINES_MAX
+        };
+        if lines > most {
+            findings.push(format!("{path}: {lines} lines, {most} are the most"));
         }
         findings.extend(check_unsafe(source));
     }
@@ -108,6 +114,10 @@ fn check_file(source: &Source) -> Vec<String> {
         }
     }
     findings
+}
+
+fn is_test_file(path: &str) -> bool {
+    path.ends_with("tests.rs") || path.contains("/tests/")
 }
 
 /// Words must stand alone; the others are found as they are.
@@ -170,6 +180,8 @@ fn check_documented(documented: &Documented, sources: &[Source]) -> Vec<String> 
     names
         .iter()
         .filter(|name| !described.contains(name.as_str()))
+        // Prometheus shows a counter's family under this name.
+        .filter(|name| !described.contains(format!("{name}_total").as_str()))
         .map(|name| format!("{}: {what} `{name}` is not described", document.path))
         .collect()
 }
