@@ -1,9 +1,10 @@
 //! The way of one connection, stage by stage, from accept to its one audit record.
 
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 
-use futures_lite::AsyncWriteExt as _;
 use futures_lite::future::or;
+use futures_lite::{AsyncWriteExt as _, FutureExt as _};
 use futures_rustls::server::TlsStream;
 use postern_access::UnixSeconds;
 use postern_access::UpgradeRequest;
@@ -29,10 +30,22 @@ enum Request {
     Echo,
 }
 
-/// Serves one accepted connection to its end. Exactly one connection record comes of it.
-pub async fn serve<C: Core>(core: &C, socket: C::Stream, source: SocketAddr, local: SocketAddr) {
+/// Serves one accepted connection to its end. Exactly one connection record comes of it, also when
+/// `stop` cuts it off.
+pub async fn serve<C: Core>(
+    core: &C,
+    socket: C::Stream,
+    source: SocketAddr,
+    local: SocketAddr,
+    stop: &Stop,
+) {
     let mut account = Account::open(core, source);
-    let outcome = carry(core, socket, local, &mut account).await;
+    let outcome = {
+        // A mistake of ours in one connection ends that connection, not its core.
+        let work = AssertUnwindSafe(carry(core, socket, local, &mut account)).catch_unwind();
+        let carried = async { work.await.unwrap_or(Outcome::Internal) };
+        or(carried, stop.raised()).await
+    };
     account.close(core, &outcome);
 }
 

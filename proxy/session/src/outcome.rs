@@ -61,6 +61,8 @@ pub enum Outcome {
     Expired,
     Idle,
     Draining,
+    /// A mistake of ours: the connection's code panicked.
+    Internal,
     #[cfg(feature = "echo")]
     Echo,
 }
@@ -259,6 +261,7 @@ impl Outcome {
                 4005,
                 "The gateway is being restarted. Connect again in a moment.",
             ),
+            Self::Internal => meaning("internal_error", 0, 0, TRY_AGAIN),
             #[cfg(feature = "echo")]
             Self::Echo => meaning("echo", 0, 0, ""),
         }

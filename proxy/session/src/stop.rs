@@ -1,11 +1,11 @@
-//! Ends one live session from outside its own code: kill, revocation, changed policy, drain.
+//! Ends one session or connection from outside its own code: kill, revocation, changed policy, drain.
 
 use std::cell::RefCell;
 use std::task::{Poll, Waker};
 
 use crate::Outcome;
 
-/// Shared by a session and its core's table of live sessions. The first reason wins.
+/// Shared by what it ends and its core's table of such. The first reason wins.
 #[derive(Debug, Default)]
 pub struct Stop {
     outcome: RefCell<Option<Outcome>>,
@@ -13,7 +13,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Ends the session with `outcome`, unless something has ended it already.
+    /// Ends it with `outcome`, unless something has ended it already.
     pub fn raise(&self, outcome: Outcome) {
         self.outcome.borrow_mut().get_or_insert(outcome);
         if let Some(waiter) = self.waiter.borrow_mut().take() {
@@ -21,12 +21,19 @@ impl Stop {
         }
     }
 
-    /// Resolves when somebody ended the session. One waiter at a time.
+    /// Resolves when somebody ended it. One waiter at a time.
     pub async fn raised(&self) -> Outcome {
         std::future::poll_fn(|cx| match self.outcome.borrow().as_ref() {
             Some(outcome) => Poll::Ready(outcome.clone()),
             None => {
-                *self.waiter.borrow_mut() = Some(cx.waker().clone());
+                // Asked at every turn of a connection, so only a new waker is kept.
+                let mut waiter = self.waiter.borrow_mut();
+                if !waiter
+                    .as_ref()
+                    .is_some_and(|kept| kept.will_wake(cx.waker()))
+                {
+                    *waiter = Some(cx.waker().clone());
+                }
                 Poll::Pending
             }
         })

@@ -27,6 +27,9 @@ const OUTBOX_MESSAGES_MAX: usize = 65_536;
 /// Sessions that are told of a drain have this long to say good-bye.
 const DRAIN_MAX: Duration = Duration::from_secs(4);
 
+/// What is left then is cut off, and has this long to write its records.
+const END_MAX: Duration = Duration::from_millis(500);
+
 /// Between looks at what is left while draining.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
@@ -176,6 +179,11 @@ impl CoreLife {
             clock::sleep(DRAIN_LOOK).await;
         }
         let left = worker.connections();
+        worker.end();
+        let waited = Instant::now();
+        while worker.connections() > 0 && waited.elapsed() < END_MAX {
+            clock::sleep(DRAIN_LOOK).await;
+        }
         tracing::info!(core = self.core, left, "the core has drained");
         worker.spool().settle().await;
     }

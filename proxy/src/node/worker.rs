@@ -43,6 +43,9 @@ struct Inner {
     pin_requests: Cell<u64>,
     pin_answers: RefCell<HashMap<u64, PinAnswer>>,
     random: SystemRandom,
+    /// Every connection of the core, to be cut off when the core ends.
+    stops: RefCell<HashMap<u64, Rc<Stop>>>,
+    stops_made: Cell<u64>,
 }
 
 struct Live {
@@ -81,6 +84,8 @@ impl Worker {
             pin_requests: Cell::new(0),
             pin_answers: RefCell::default(),
             random: SystemRandom::new(),
+            stops: RefCell::default(),
+            stops_made: Cell::new(0),
         }))
     }
 
@@ -99,9 +104,7 @@ impl Worker {
                 Ok((stream, source, local)) => {
                     let worker = self.clone();
                     let source = SocketAddr::new(source.ip().to_canonical(), source.port());
-                    front::spawn(async move {
-                        postern_session::serve(&worker, stream, source, local).await;
-                    });
+                    front::spawn(async move { worker.serve(stream, source, local).await });
                 }
                 Err(error) => {
                     tracing::warn!(core = self.0.core, %error, "a connection could not be accepted");
@@ -109,6 +112,15 @@ impl Worker {
                 }
             }
         }
+    }
+
+    async fn serve(&self, stream: Stream, source: SocketAddr, local: SocketAddr) {
+        let number = self.0.stops_made.get();
+        self.0.stops_made.set(number + 1);
+        let stop = Rc::new(Stop::default());
+        self.0.stops.borrow_mut().insert(number, stop.clone());
+        postern_session::serve(self, stream, source, local, &stop).await;
+        self.0.stops.borrow_mut().remove(&number);
     }
 
     /// Does what it is asked from outside until it is asked to end.
@@ -143,6 +155,15 @@ impl Worker {
     /// Connections that have not ended.
     pub(super) fn connections(&self) -> u64 {
         self.0.metrics.borrow().connections_live
+    }
+
+    /// Cuts every connection that is left; each still writes its record.
+    pub(super) fn end(&self) {
+        self.0
+            .stops
+            .borrow()
+            .values()
+            .for_each(|stop| stop.raise(Outcome::Draining));
     }
 
     /// Sessions that have not ended.
