@@ -64,3 +64,6 @@ pub struct Status {
     /// Unix seconds.
     pub certificate_expires_at: u64,
 }
+
+#[cfg(test)]
+mod tests;

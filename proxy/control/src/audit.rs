@@ -27,9 +27,7 @@ const CHAIN_EXTENSION: &str = "jsonl";
 const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// Chains in `directory` by name, in order.
-fn chain_files(
-    directory: &std::path::Path,
-) -> std::io::Result<Vec<(String, std::path::PathBuf)>> {
+fn chain_files(directory: &std::path::Path) -> std::io::Result<Vec<(String, std::path::PathBuf)>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();

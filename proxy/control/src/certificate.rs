@@ -112,8 +112,8 @@ pub(crate) fn read(config: &Config) -> Result<Loaded, ControlError> {
     // Taken first: a file that changes while it is read is read again.
     let mark = Mark::of(config);
     let (chain_path, key_path) = files(config);
-    let chain_pem =
-        std::fs::read_to_string(&chain_path).map_err(ControlError::file("certificate", &chain_path))?;
+    let chain_pem = std::fs::read_to_string(&chain_path)
+        .map_err(ControlError::file("certificate", &chain_path))?;
     let refused = |path: &Path, why: String| ControlError::Certificate {
         path: path.to_owned(),
         why,
@@ -129,8 +129,12 @@ pub(crate) fn read(config: &Config) -> Result<Loaded, ControlError> {
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
         .map_err(|error| refused(&key_path, format!("it holds no private key: {error}")))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    CertifiedKey::from_der(chain.clone(), key, &provider)
-        .map_err(|error| refused(&key_path, format!("it does not fit the certificate: {error}")))?;
+    CertifiedKey::from_der(chain.clone(), key, &provider).map_err(|error| {
+        refused(
+            &key_path,
+            format!("it does not fit the certificate: {error}"),
+        )
+    })?;
     Ok(Loaded {
         certificate: Certificate {
             names,
@@ -150,7 +154,10 @@ fn facts(leaf: &CertificateDer<'_>) -> Result<(Vec<String>, UnixSeconds), String
         .subject_alternative_name()
         .map_err(|error| format!("its names can't be read: {error}"))?;
     let mut names = Vec::new();
-    for name in alternatives.iter().flat_map(|names| &names.value.general_names) {
+    for name in alternatives
+        .iter()
+        .flat_map(|names| &names.value.general_names)
+    {
         match name {
             GeneralName::DNSName(name) => names.push(name.to_ascii_lowercase()),
             GeneralName::IPAddress(bytes) => names.extend(address(bytes)),
@@ -215,3 +222,6 @@ fn write_private(path: &Path, text: &str) -> Result<(), ControlError> {
     file.sync_all().map_err(failed())?;
     std::fs::rename(&new, path).map_err(failed())
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,8 @@ use postern_login::{PasswordHash, User};
 use postern_snapshot::Limits;
 use postern_snapshot::message::AuditSettings;
 
+use crate::certificate;
+
 pub use file::ConfigFile;
 pub use manual::{manual_markdown, schema_json};
 pub use problem::{ConfigErrors, Problem, Warnings};
@@ -91,6 +93,9 @@ impl Config {
             let found = check::check(path, file);
             problems.extend(found.problems);
             warnings = found.warnings;
+            if problems.is_empty() {
+                found.config.check_certificate(&mut problems, &mut warnings);
+            }
             config = Some(found.config);
         }
         for problem in problems.iter_mut().chain(&mut warnings) {
@@ -106,6 +111,24 @@ impl Config {
                 },
             )),
             _ => Err(refused(problems)),
+        }
+    }
+
+    /// A certificate of files has to hold, and should name every host.
+    fn check_certificate(&self, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) {
+        if self.certificate == CertificateSource::SelfSigned {
+            return;
+        }
+        match certificate::read(self) {
+            Ok(loaded) => {
+                let missing = certificate::missing_hosts(&loaded, self);
+                if !missing.is_empty() {
+                    let hosts = missing.join(", ");
+                    let doubt = format!("it does not name {hosts}: browsers will refuse it there");
+                    warnings.push(Problem::new("certificate.chain_file", doubt));
+                }
+            }
+            Err(error) => problems.push(Problem::new("certificate", error.to_string())),
         }
     }
 

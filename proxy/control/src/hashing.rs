@@ -39,7 +39,11 @@ impl Hashing {
         password: Zeroizing<String>,
     ) -> Result<bool, ControlError> {
         let _place = self.queued.try_acquire().map_err(|_| ControlError::Busy)?;
-        let _turn = self.running.acquire().await.map_err(|_| ControlError::Busy)?;
+        let _turn = self
+            .running
+            .acquire()
+            .await
+            .map_err(|_| ControlError::Busy)?;
         tokio::task::spawn_blocking(move || local::verify(hash.as_ref(), &password))
             .await
             .map_err(|_| ControlError::Worker)

@@ -2,8 +2,8 @@
 
 use postern_access::{Jwks, KeySet, UnixSeconds};
 use postern_login::rotation::{self, Plan};
-use postern_login::{KeyRecord, SigningKey};
 use postern_login::signing_key::SystemRandom;
+use postern_login::{KeyRecord, SigningKey};
 
 use crate::ControlError;
 use crate::store::{Store, StoredKey};

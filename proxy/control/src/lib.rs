@@ -7,6 +7,8 @@ mod certificate;
 pub mod clock;
 pub mod config;
 mod error;
+#[cfg(test)]
+mod fixture;
 mod hashing;
 mod keys;
 mod link;

@@ -173,7 +173,10 @@ async fn write(site: &Site, mut writer: OwnedWriteHalf, mut messages: mpsc::Rece
                 continue;
             }
         };
-        if !matches!(timeout(WRITE_MAX, writer.write_all(&bytes)).await, Ok(Ok(()))) {
+        if !matches!(
+            timeout(WRITE_MAX, writer.write_all(&bytes)).await,
+            Ok(Ok(()))
+        ) {
             return;
         }
     }
@@ -213,7 +216,13 @@ async fn hear(site: &Site, message: ToControl, outbox: &mpsc::Sender<ToEngine>) 
             version,
             sessions,
         } => {
-            tracing::info!(pid, cores, version, sessions = sessions.len(), "the engine says hello");
+            tracing::info!(
+                pid,
+                cores,
+                version,
+                sessions = sessions.len(),
+                "the engine says hello"
+            );
             site.engine.applied.store(version, Ordering::Relaxed);
             site.live.replace(sessions);
         }
@@ -245,14 +254,24 @@ async fn hear(site: &Site, message: ToControl, outbox: &mpsc::Sender<ToEngine>) 
 
 /// The pin that stands; none when it can't be kept or recorded, and the session is refused.
 async fn pin(site: &Site, application: &str, seen: Fingerprint) -> Option<Fingerprint> {
-    if site.publisher.current().config.application(application).is_none() {
+    if site
+        .publisher
+        .current()
+        .config
+        .application(application)
+        .is_none()
+    {
         tracing::warn!(application, "a pin for an application that is not there");
         return None;
     }
     let (stored, is_new) = match site.publisher.pin(application.to_owned(), seen).await {
         Ok(pinned) => pinned,
         Err(error) => {
-            tracing::error!(application, error = error.in_full(), "the pin can't be kept");
+            tracing::error!(
+                application,
+                error = error.in_full(),
+                "the pin can't be kept"
+            );
             return None;
         }
     };
@@ -282,3 +301,6 @@ async fn certificate_changed(
     // A loss is logged and counted; the engine has refused the session already.
     let _ = site.record(record).await;
 }
+
+#[cfg(test)]
+mod tests;

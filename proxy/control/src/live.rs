@@ -126,7 +126,10 @@ pub(crate) mod tests {
     #[test]
     fn a_login_sees_its_own_sessions_and_how_the_last_one_ended() {
         let live = Live::default();
-        live.replace(vec![session("1", "alice", "lab"), session("2", "bob", "lab")]);
+        live.replace(vec![
+            session("1", "alice", "lab"),
+            session("2", "bob", "lab"),
+        ]);
         live.opened(session("3", "alice", "office"));
         live.ended(ended(&session("1", "alice", "lab"), "killed"));
         live.ended(ended(&session("2", "bob", "lab"), "idle"));
@@ -135,7 +138,10 @@ pub(crate) mod tests {
         assert_eq!(last.map(|ended| ended.reason).as_deref(), Some("killed"));
         let (sessions, last) = live.of_login("office", "nonce-of-alice");
         assert_eq!((sessions.len(), last), (1, None));
-        assert_eq!(live.count_of("alice"), BTreeMap::from([("office".to_owned(), 1)]));
+        assert_eq!(
+            live.count_of("alice"),
+            BTreeMap::from([("office".to_owned(), 1)])
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `/metrics` for Prometheus: control's own numbers and those of every core.
 
 mod collector;
+mod table;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,9 +22,10 @@ use tokio::time::{Duration, timeout};
 
 use crate::clock;
 use crate::site::Site;
-use collector::{Measured, Own};
+use collector::Measured;
+use table::Own;
 
-pub use collector::metrics_markdown;
+pub use table::metrics_markdown;
 
 /// Scrapes at a time.
 const CONNECTIONS_MAX: usize = 16;

@@ -56,7 +56,14 @@ impl Publisher {
                 let certificate = certificate::load(&config)?;
                 let keys = settle_keys(store, &config, now)?;
                 let revocations = pruned(store, &config, now)?;
-                build(store, Arc::new(config), keys, revocations, store.pins()?, certificate)
+                build(
+                    store,
+                    Arc::new(config),
+                    keys,
+                    revocations,
+                    store.pins()?,
+                    certificate,
+                )
             })
             .await?;
         warn_of_hosts(&current);
@@ -259,11 +266,7 @@ fn keep_fixed(mut new: Config, old: &Config) -> (Config, Vec<&'static str>) {
 }
 
 /// A key's public half is in the audit folder before the key signs anything.
-fn settle_keys(
-    store: &dyn Store,
-    config: &Config,
-    now: UnixSeconds,
-) -> Result<Keys, ControlError> {
+fn settle_keys(store: &dyn Store, config: &Config, now: UnixSeconds) -> Result<Keys, ControlError> {
     let keys = Keys::settle(store, config.token_s_max(), now)?;
     let published: &[Jwk] = &keys.jwks.keys;
     audit::remember_keys(&config.audit.directory, published)
@@ -321,6 +324,9 @@ fn build(
 
 fn warn_of_hosts(current: &Current) {
     for host in certificate::missing_hosts(&current.certificate, &current.config) {
-        tracing::warn!(host, "the certificate does not name this host: browsers will refuse it");
+        tracing::warn!(
+            host,
+            "the certificate does not name this host: browsers will refuse it"
+        );
     }
 }

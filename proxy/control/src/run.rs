@@ -81,8 +81,11 @@ pub(crate) async fn start(config: Config) -> Result<Running, ControlError> {
     let audit_directory = config.audit.directory.clone();
     let journal = Journal::open(&audit_directory).map_err(ControlError::Audit)?;
     let checkpoints = Checkpoints::open(&audit_directory, number)?;
-    let (run_link, run_web, run_admin) =
-        (config.link_socket(), config.web_socket(), config.admin_socket());
+    let (run_link, run_web, run_admin) = (
+        config.link_socket(),
+        config.web_socket(),
+        config.admin_socket(),
+    );
     let metrics_address = config.metrics;
     let site = Arc::new(Site {
         publisher: Publisher::start(store.clone(), config).await?,
@@ -188,7 +191,10 @@ async fn tend(site: Arc<Site>) {
     loop {
         ticks.tick().await;
         if let Err(error) = site.publisher.tend().await {
-            tracing::error!(error = error.in_full(), "keys and revocations were not tended");
+            tracing::error!(
+                error = error.in_full(),
+                "keys and revocations were not tended"
+            );
         }
     }
 }

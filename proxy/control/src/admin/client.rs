@@ -18,7 +18,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// Why an administrator got no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    #[error("control can't be reached at its socket; is the gateway running, and are you its user or root?")]
+    #[error(
+        "control can't be reached at its socket; is the gateway running, and are you its user or root?"
+    )]
     Unreachable(#[source] std::io::Error),
     #[error("the link to control broke")]
     Broken(#[source] std::io::Error),
@@ -43,8 +45,12 @@ impl Client {
     pub fn connect(socket: &Path) -> Result<Self, AdminError> {
         let stream = UnixStream::connect(socket).map_err(AdminError::Unreachable)?;
         let patience = Some(ANSWER_MAX);
-        stream.set_read_timeout(patience).map_err(AdminError::Broken)?;
-        stream.set_write_timeout(patience).map_err(AdminError::Broken)?;
+        stream
+            .set_read_timeout(patience)
+            .map_err(AdminError::Broken)?;
+        stream
+            .set_write_timeout(patience)
+            .map_err(AdminError::Broken)?;
         Ok(Self {
             reader: BufReader::new(stream),
         })

@@ -154,7 +154,8 @@ impl By<'_> {
         match reload(self.site).await {
             Ok(words) => self.done("reload", words).await,
             Err(why) => {
-                self.record("reload", "refused", "the new configuration was refused").await;
+                self.record("reload", "refused", "the new configuration was refused")
+                    .await;
                 Response::Refused(why)
             }
         }
@@ -184,7 +185,10 @@ pub(crate) async fn reload(site: &Site) -> Result<String, String> {
         Err(error) => {
             site.counts.reloads_refused.add();
             let why = error.in_full();
-            tracing::error!(error = why, "the new configuration is refused; the old one stays");
+            tracing::error!(
+                error = why,
+                "the new configuration is refused; the old one stays"
+            );
             return Err(why);
         }
     };

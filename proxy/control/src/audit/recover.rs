@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use postern_audit::Chain;
 
-use super::tail::{TAIL_BYTES_MAX, Tail};
 use super::CHAIN_EXTENSION;
+use super::tail::{TAIL_BYTES_MAX, Tail};
 
 /// Where a chain goes on.
 #[derive(Debug)]
@@ -97,16 +97,26 @@ mod tests {
             std::fs::write(&path, content).expect("written");
             let recovered = recover(folder.path(), "core-0").expect("recovers");
             assert_eq!(recovered.chain.head().seq, seq);
-            let aside = recovered.torn.map(|torn| std::fs::read(torn).expect("torn file"));
+            let aside = recovered
+                .torn
+                .map(|torn| std::fs::read(torn).expect("torn file"));
             assert_eq!(aside.unwrap_or_default(), torn);
             let kept = std::fs::read(&path).expect("chain");
             assert_eq!([&kept[..], torn].concat(), content);
         };
         check(b"", 0, b"");
         check(whole.as_bytes(), 3, b"");
-        check(&[whole.as_bytes(), b"{\"chain\""].concat(), 3, b"{\"chain\"");
+        check(
+            &[whole.as_bytes(), b"{\"chain\""].concat(),
+            3,
+            b"{\"chain\"",
+        );
         check(&[whole.as_bytes(), &[0; 40]].concat(), 3, &[0; 40]);
-        check(&[whole.as_bytes(), b"rubbish\nmore"].concat(), 3, b"rubbish\nmore");
+        check(
+            &[whole.as_bytes(), b"rubbish\nmore"].concat(),
+            3,
+            b"rubbish\nmore",
+        );
         check(b"{\"chain\":\"co", 0, b"{\"chain\":\"co");
     }
 
@@ -125,6 +135,9 @@ mod tests {
         let rubbish = "x\n".repeat(TAIL_BYTES_MAX as usize);
         std::fs::write(&path, &rubbish).expect("written");
         assert!(recover(folder.path(), "core-0").is_err());
-        assert_eq!(std::fs::metadata(&path).expect("there").len(), rubbish.len() as u64);
+        assert_eq!(
+            std::fs::metadata(&path).expect("there").len(),
+            rubbish.len() as u64
+        );
     }
 }

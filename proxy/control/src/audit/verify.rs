@@ -95,8 +95,8 @@ pub fn verify(directory: &Path, keys: Option<&Jwks>) -> Result<Report, ControlEr
     let files = chain_files(directory).map_err(ControlError::file("audit folder", directory))?;
     for (name, path) in files {
         named.retain(|head| head.chain != name);
-        let chain = check_chain(directory, &name, &path)
-            .map_err(ControlError::file("chain", &path))?;
+        let chain =
+            check_chain(directory, &name, &path).map_err(ControlError::file("chain", &path))?;
         report.chains.push(chain);
     }
     for head in named {
@@ -130,11 +130,7 @@ pub(super) fn payload(jws: &str) -> Option<Checkpoint> {
 
 /// Every checkpoint: signature, number, and that no chain shrinks or vanishes from one to the
 /// next. Returns the heads that the last one names.
-fn check_signatures(
-    directory: &Path,
-    keys: &KeySet,
-    report: &mut Report,
-) -> io::Result<Vec<Head>> {
+fn check_signatures(directory: &Path, keys: &KeySet, report: &mut Report) -> io::Result<Vec<Head>> {
     let mut before = Checkpoint {
         time_ms: 0,
         number: 0,
@@ -154,7 +150,9 @@ fn check_signatures(
         let checkpoint = match checkpoint {
             Ok(checkpoint) => checkpoint,
             Err(why) => {
-                report.problems.push(format!("checkpoint in line {at}: {why}"));
+                report
+                    .problems
+                    .push(format!("checkpoint in line {at}: {why}"));
                 continue;
             }
         };

@@ -143,7 +143,9 @@ impl Check<'_> {
                 Ok(address) => addresses.push(address),
                 Err(_) => self.problem(
                     key,
-                    format!("{text:?} is no address and port; write \"0.0.0.0:443\" or \"[::]:443\""),
+                    format!(
+                        "{text:?} is no address and port; write \"0.0.0.0:443\" or \"[::]:443\""
+                    ),
                 ),
             }
         }
@@ -199,7 +201,8 @@ impl Check<'_> {
                 Some(address)
             }
             Err(_) => {
-                let what = format!("{text:?} is no address and port; write \"127.0.0.1:9300\" or \"off\"");
+                let what =
+                    format!("{text:?} is no address and port; write \"127.0.0.1:9300\" or \"off\"");
                 self.problem("metrics.listen", what);
                 None
             }
@@ -224,7 +227,10 @@ impl Check<'_> {
         let fields = serde_json::to_value(limits).expect("limits are numbers");
         for (key, value) in fields.as_object().into_iter().flatten() {
             if value.as_u64() == Some(0) {
-                self.problem(format!("limits.{key}"), "0 would refuse everybody; write more");
+                self.problem(
+                    format!("limits.{key}"),
+                    "0 would refuse everybody; write more",
+                );
             }
         }
         if limits.head_bytes_max > 64 * 1024 {
@@ -260,7 +266,9 @@ impl Check<'_> {
                 self.problem(key("name"), what);
             }
             let parts = email.rsplit_once('@');
-            if !plain(&email) || parts.is_none_or(|(local, domain)| local.is_empty() || domain.is_empty()) {
+            if !plain(&email)
+                || parts.is_none_or(|(local, domain)| local.is_empty() || domain.is_empty())
+            {
                 self.problem(key("email"), format!("{email:?} is no email address"));
             }
             match self.password_hash(&password_hash_file) {
@@ -276,7 +284,10 @@ impl Check<'_> {
             }
         }
         if names.is_empty() {
-            self.warn("user", "there is no user: nobody can log in; add a [[user]]");
+            self.warn(
+                "user",
+                "there is no user: nobody can log in; add a [[user]]",
+            );
         }
         users
     }
@@ -308,14 +319,23 @@ impl Check<'_> {
                 self.problem(key("name"), error.to_string());
             }
             if !names.insert(section.name.clone()) {
-                let what = format!("another application is named {:?}; choose another name", section.name);
+                let what = format!(
+                    "another application is named {:?}; choose another name",
+                    section.name
+                );
                 self.problem(key("name"), what);
             }
             let public = self.public_address(&key("host"), &section, origin, &mut hosts);
-            let title = section.title.clone().unwrap_or_else(|| section.name.clone());
+            let title = section
+                .title
+                .clone()
+                .unwrap_or_else(|| section.name.clone());
             self.text(&key("title"), &title);
             if section.security.is_empty() {
-                self.problem(key("security"), "nothing could be negotiated; write [\"nla\"]");
+                self.problem(
+                    key("security"),
+                    "nothing could be negotiated; write [\"nla\"]",
+                );
             }
             let idle = section.idle;
             applications.push(Application {
@@ -358,7 +378,8 @@ impl Check<'_> {
             host.clone()
         });
         if !hosts.insert(host.clone()) {
-            let what = format!("{host} is taken; an application's own host is used by nothing else");
+            let what =
+                format!("{host} is taken; an application's own host is used by nothing else");
             self.problem(key, what);
         }
         PublicAddress {
@@ -383,16 +404,18 @@ impl Check<'_> {
             CertificateRule::FirstUse => CertificatePolicy::FirstUse,
             CertificateRule::Pin(pins) => {
                 if pins.is_empty() {
-                    self.problem(key, "no certificate could match; write at least one SHA-256");
+                    self.problem(
+                        key,
+                        "no certificate could match; write at least one SHA-256",
+                    );
                 }
                 let mut fingerprints = Vec::new();
                 for (index, pin) in pins.iter().enumerate() {
                     match pin.parse::<Fingerprint>() {
                         Ok(fingerprint) => fingerprints.push(fingerprint),
-                        Err(error) => self.problem(
-                            format!("{key}.pin[{index}]"),
-                            format!("{pin:?}: {error}"),
-                        ),
+                        Err(error) => {
+                            self.problem(format!("{key}.pin[{index}]"), format!("{pin:?}: {error}"))
+                        }
                     }
                 }
                 CertificatePolicy::Pin(fingerprints)
@@ -427,7 +450,10 @@ impl Check<'_> {
             let key = |name: &str| format!("application[{application}].policy[{index}].{name}");
             self.text(&key("name"), &section.name);
             if !names.insert(section.name.clone()) {
-                let what = format!("another policy is named {:?}; choose another name", section.name);
+                let what = format!(
+                    "another policy is named {:?}; choose another name",
+                    section.name
+                );
                 self.problem(key("name"), what);
             }
             if section.include.is_empty() {
@@ -453,8 +479,8 @@ impl Check<'_> {
 /// A PEM file with at least one certificate.
 fn roots(path: &Path) -> Result<String, String> {
     let shown = path.display();
-    let pem = std::fs::read_to_string(path)
-        .map_err(|error| format!("{shown} can't be read: {error}"))?;
+    let pem =
+        std::fs::read_to_string(path).map_err(|error| format!("{shown} can't be read: {error}"))?;
     let mut count = 0;
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
         certificate.map_err(|error| format!("{shown} is no PEM file: {error}"))?;

@@ -199,7 +199,12 @@ fn unknown_key<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> 
 
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
-        .map(|near| (strsim::damerau_levenshtein(&name.to_lowercase(), near), near))
+        .map(|near| {
+            (
+                strsim::damerau_levenshtein(&name.to_lowercase(), near),
+                near,
+            )
+        })
         .filter(|(distance, near)| *distance <= DISTANCE_MAX.min(near.len().max(2) / 2))
         .min()
         .map(|(_, near)| near)

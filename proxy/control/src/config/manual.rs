@@ -110,7 +110,10 @@ fn kind(schema: &Value, definitions: &Value) -> String {
         let names: Vec<String> = choices.iter().map(choice).collect();
         return names.join(", ");
     }
-    if schema.get("pattern").is_some_and(|pattern| pattern.as_str().is_some_and(|p| p.contains("[0-9]+d"))) {
+    if schema
+        .get("pattern")
+        .is_some_and(|pattern| pattern.as_str().is_some_and(|p| p.contains("[0-9]+d")))
+    {
         return "duration".to_owned();
     }
     let kind = match schema.get("type") {

@@ -31,7 +31,11 @@ impl Origin {
         let port = match port.strip_prefix(':') {
             None => None,
             Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(digits),
-            Some(_) => return Err(format!("{text:?} has more than a host and a port; {example}")),
+            Some(_) => {
+                return Err(format!(
+                    "{text:?} has more than a host and a port; {example}"
+                ));
+            }
         };
         let port = port
             .map(|digits| match digits.parse() {
@@ -69,7 +73,10 @@ impl std::fmt::Display for Origin {
 /// # Errors
 /// What is wrong with it.
 pub(super) fn host_name(text: &str) -> Result<String, &'static str> {
-    if let Some(literal) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+    if let Some(literal) = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
         return match literal.parse::<Ipv6Addr>() {
             Ok(address) => Ok(format!("[{address}]")),
             Err(_) => Err("no IPv6 address stands in the brackets"),

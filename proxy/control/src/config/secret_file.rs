@@ -17,7 +17,9 @@ const SECRET_BYTES_MAX: u64 = 64 * 1024;
 pub(crate) fn read(path: &Path) -> Result<Zeroizing<String>, String> {
     let shown = path.display();
     let in_words = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => format!("{shown} is not there; make the file or correct the path"),
+        io::ErrorKind::NotFound => {
+            format!("{shown} is not there; make the file or correct the path")
+        }
         io::ErrorKind::PermissionDenied => {
             format!("{shown} can't be read by this user; change its owner")
         }

@@ -21,7 +21,12 @@ impl Config {
         writeln!(text, "  listens on {}", listen.join(", "))?;
         match &self.certificate {
             CertificateSource::Files { chain, key } => {
-                writeln!(text, "  certificate {}, key {}", chain.display(), key.display())?;
+                writeln!(
+                    text,
+                    "  certificate {}, key {}",
+                    chain.display(),
+                    key.display()
+                )?;
             }
             CertificateSource::SelfSigned => writeln!(text, "  certificate self-signed")?,
         }
@@ -31,7 +36,11 @@ impl Config {
         } else {
             "sessions go on without it"
         };
-        writeln!(text, "  audit in {}, {when}", self.audit.directory.display())?;
+        writeln!(
+            text,
+            "  audit in {}, {when}",
+            self.audit.directory.display()
+        )?;
         match self.metrics {
             Some(address) => writeln!(text, "  metrics at http://{address}/metrics")?,
             None => writeln!(text, "  no metrics")?,
@@ -39,8 +48,16 @@ impl Config {
         writeln!(text, "  a login lasts {}", Duration(self.session_s))?;
         for application in &self.applications {
             let public = &application.public;
-            writeln!(text, "\napplication \"{}\" ({})", application.name, application.title)?;
-            writeln!(text, "  {}{}/ opens {}", public.origin, public.prefix, application.target)?;
+            writeln!(
+                text,
+                "\napplication \"{}\" ({})",
+                application.name, application.title
+            )?;
+            writeln!(
+                text,
+                "  {}{}/ opens {}",
+                public.origin, public.prefix, application.target
+            )?;
             let security: Vec<_> = application
                 .security
                 .iter()
@@ -54,7 +71,11 @@ impl Config {
                 CertificatePolicy::Pin(_) => "is pinned",
                 CertificatePolicy::Ca(_) => "leads to a given root",
             };
-            writeln!(text, "  {}; its certificate {judged}", security.join(" or "))?;
+            writeln!(
+                text,
+                "  {}; its certificate {judged}",
+                security.join(" or ")
+            )?;
             let session = application.session;
             write!(text, "  a session lasts {}", Duration(session.duration_s))?;
             match session.idle_s {
@@ -66,7 +87,12 @@ impl Config {
                     Action::Allow => "allows",
                     Action::Block => "blocks",
                 };
-                write!(text, "  \"{}\" {verb} {}", policy.name, rules(&policy.include, " or "))?;
+                write!(
+                    text,
+                    "  \"{}\" {verb} {}",
+                    policy.name,
+                    rules(&policy.include, " or ")
+                )?;
                 if !policy.require.is_empty() {
                     write!(text, ", only with {}", rules(&policy.require, " and "))?;
                 }

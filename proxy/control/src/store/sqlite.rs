@@ -401,7 +401,10 @@ mod tests {
         let login = Revoked::Login("n".to_owned());
         store.revoke(&login, UnixSeconds(20)).expect("revoked");
         store.revoke(&login, UnixSeconds(10)).expect("revoked");
-        assert_eq!(store.revocations().expect("read").logins["n"], UnixSeconds(20));
+        assert_eq!(
+            store.revocations().expect("read").logins["n"],
+            UnixSeconds(20)
+        );
     }
 
     #[test]

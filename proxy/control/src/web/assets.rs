@@ -29,7 +29,9 @@ pub(super) async fn asset(visit: Visit, uri: Uri, headers: HeaderMap) -> Respons
         .into_response();
     if let Some(coding) = encoding.header() {
         let value = axum::http::HeaderValue::from_static(coding);
-        response.headers_mut().insert(header::CONTENT_ENCODING, value);
+        response
+            .headers_mut()
+            .insert(header::CONTENT_ENCODING, value);
     }
     response
 }

@@ -15,9 +15,9 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::identity::SignedIn;
+use super::login;
 use super::pages::{self, Words};
 use super::visit::{Desktop, Visit};
-use super::login;
 use crate::store::PendingHandOver;
 use crate::{ControlError, random};
 

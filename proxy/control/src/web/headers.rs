@@ -13,8 +13,14 @@ const STRICT: [(HeaderName, &str); 8] = [
     (header::X_FRAME_OPTIONS, "DENY"),
     // With `no-referrer` browsers would send `Origin: null` with our own forms [Fetch §3.2].
     (header::REFERRER_POLICY, "same-origin"),
-    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        "same-origin",
+    ),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    ),
     (header::CACHE_CONTROL, "no-store"),
 ];
 

@@ -97,7 +97,11 @@ impl Visit {
             record.source = Some(self.source.to_string());
             // A loss is logged and counted; the answer is no in any case.
             let _ = self.site.record(record).await;
-            return Err(pages::not_allowed(self, &application.title, &decision.reason));
+            return Err(pages::not_allowed(
+                self,
+                &application.title,
+                &decision.reason,
+            ));
         }
         let of_application = application.session.duration_s;
         let duration_s = decision.session_duration_s.unwrap_or(of_application);

@@ -1,12 +1,12 @@
 //! The launcher: exactly the applications that this user may open from here, now.
 
 use axum::response::{Html, IntoResponse as _, Response};
-use postern_login::csrf::{self, Form};
 use postern_login::ReturnTarget;
+use postern_login::csrf::{self, Form};
 use postern_web::{LauncherPage, Tile};
 
-use super::visit::Visit;
 use super::login;
+use super::visit::Visit;
 
 pub(super) async fn page(visit: Visit) -> Response {
     let Some(who) = visit.organisation_login() else {

@@ -114,7 +114,9 @@ fn allow_redirect(visit: &Visit, target: &ReturnTarget, response: &mut Response)
         let wider = format!("form-action 'self' {}", application.public.origin);
         let policy = CONTENT_SECURITY_POLICY.replace("form-action 'self'", &wider);
         let policy = HeaderValue::from_str(&policy).expect("an origin is plain text");
-        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+        response
+            .headers_mut()
+            .insert(header::CONTENT_SECURITY_POLICY, policy);
     }
 }
 
@@ -135,7 +137,11 @@ pub(super) async fn submit(
         return form(&visit, &target, "", Some(WRONG), StatusCode::UNAUTHORIZED);
     }
     let binding = visit.cookie(cookie::LOGIN).unwrap_or_default();
-    if !csrf::check(&visit.site.secret, Form::Login { cookie: binding }, &typed.csrf) {
+    if !csrf::check(
+        &visit.site.secret,
+        Form::Login { cookie: binding },
+        &typed.csrf,
+    ) {
         return form(&visit, &target, user, Some(STALE), StatusCode::FORBIDDEN);
     }
     let answer = limiter(&visit).attempt(user, visit.source.ip(), visit.now);
@@ -171,13 +177,18 @@ fn limited(visit: &Visit, target: &ReturnTarget, user: &str, seconds: u64) -> Re
     let problem = format!("There were too many attempts. Wait {wait}, then try again.");
     let status = StatusCode::TOO_MANY_REQUESTS;
     let mut response = form(visit, target, user, Some(&problem), status);
-    response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, seconds.into());
     response
 }
 
 fn failed(visit: &Visit, error: &ControlError) -> Response {
     visit.site.counts.logins_unavailable.add();
-    tracing::error!(error = error.in_full(), "a login failed for no fault of the user");
+    tracing::error!(
+        error = error.in_full(),
+        "a login failed for no fault of the user"
+    );
     pages::unavailable(visit)
 }
 
@@ -261,7 +272,11 @@ pub(super) async fn logout(
     if !csrf::check(&visit.site.secret, form, &leave.csrf) {
         return pages::foreign_form(&visit);
     }
-    let revoked = visit.site.publisher.revoke(Revoked::Login(identity_nonce)).await;
+    let revoked = visit
+        .site
+        .publisher
+        .revoke(Revoked::Login(identity_nonce))
+        .await;
     if let Err(error) = revoked {
         tracing::error!(error = error.in_full(), "a login could not be ended");
         return pages::unavailable(&visit);

@@ -56,7 +56,8 @@ pub(super) fn nothing_here(visit: &Visit) -> Response {
 }
 
 pub(super) fn not_allowed(visit: &Visit, title: &str, reason: &str) -> Response {
-    let sentence = format!("You are signed in, but the rules do not let you open {title} from here.");
+    let sentence =
+        format!("You are signed in, but the rules do not let you open {title} from here.");
     message(
         visit,
         StatusCode::FORBIDDEN,

@@ -87,7 +87,8 @@ fn host(uri: &Uri, headers: &HeaderMap) -> Option<String> {
         return None;
     }
     let authority: axum::http::uri::Authority = host.parse().ok()?;
-    if authority.as_str().contains('@') || uri.authority().is_some_and(|other| *other != authority) {
+    if authority.as_str().contains('@') || uri.authority().is_some_and(|other| *other != authority)
+    {
         return None;
     }
     Some(authority.host().to_ascii_lowercase())
@@ -162,16 +163,28 @@ mod tests {
     fn only_one_host_that_the_target_agrees_with_counts() {
         let check = |uri: &str, pairs: &[(&'static str, &'static str)], expected: Option<&str>| {
             let uri = uri.parse().expect("uri");
-            assert_eq!(host(&uri, &headers(pairs)).as_deref(), expected, "{uri} {pairs:?}");
+            assert_eq!(
+                host(&uri, &headers(pairs)).as_deref(),
+                expected,
+                "{uri} {pairs:?}"
+            );
         };
         check("/", &[("host", "GW.example")], Some("gw.example"));
         check("/", &[("host", "gw.example:8443")], Some("gw.example"));
         check("/", &[("host", "[::1]:8443")], Some("[::1]"));
-        check("https://gw.example/", &[("host", "gw.example")], Some("gw.example"));
+        check(
+            "https://gw.example/",
+            &[("host", "gw.example")],
+            Some("gw.example"),
+        );
         check("https://evil.example/", &[("host", "gw.example")], None);
         check("/", &[], None);
         check("/", &[("host", "")], None);
-        check("/", &[("host", "gw.example"), ("host", "evil.example")], None);
+        check(
+            "/",
+            &[("host", "gw.example"), ("host", "evil.example")],
+            None,
+        );
         check("/", &[("host", "evil.example@gw.example")], None);
         check("/", &[("host", "gw.example/x")], None);
     }
@@ -184,16 +197,40 @@ mod tests {
             assert_eq!(same, expected, "{pairs:?}");
         };
         check(&[("origin", "https://gw.example")], true);
-        check(&[("origin", "https://gw.example"), ("sec-fetch-site", "same-origin")], true);
+        check(
+            &[
+                ("origin", "https://gw.example"),
+                ("sec-fetch-site", "same-origin"),
+            ],
+            true,
+        );
         check(&[("sec-fetch-site", "same-origin")], true);
         check(&[], false);
         check(&[("origin", "null")], false);
         check(&[("origin", "http://gw.example")], false);
         check(&[("origin", "https://gw.example:8443")], false);
         check(&[("origin", "https://gw.example.evil.example")], false);
-        check(&[("origin", "https://gw.example"), ("origin", "https://evil.example")], false);
-        check(&[("origin", "https://gw.example"), ("sec-fetch-site", "cross-site")], false);
-        check(&[("origin", "https://gw.example"), ("sec-fetch-site", "same-site")], false);
+        check(
+            &[
+                ("origin", "https://gw.example"),
+                ("origin", "https://evil.example"),
+            ],
+            false,
+        );
+        check(
+            &[
+                ("origin", "https://gw.example"),
+                ("sec-fetch-site", "cross-site"),
+            ],
+            false,
+        );
+        check(
+            &[
+                ("origin", "https://gw.example"),
+                ("sec-fetch-site", "same-site"),
+            ],
+            false,
+        );
         check(&[("sec-fetch-site", "none")], false);
     }
 }
