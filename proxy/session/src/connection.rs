@@ -18,7 +18,7 @@ use crate::account::Account;
 use crate::authorize::{Authorized, authorize};
 use crate::inbox::Inbox;
 use crate::relay::{self, Desktop, Durations};
-use crate::{Core, Full, Outcome, cleanpath, close, dial, negotiate, tls, upgrade, web};
+use crate::{Core, Full, Outcome, Stop, cleanpath, close, dial, negotiate, tls, upgrade, web};
 
 /// What a connection turned out to be.
 enum Request {

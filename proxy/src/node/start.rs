@@ -73,12 +73,17 @@ pub fn run(arguments: &EngineArguments) -> Result<()> {
             // The first link has read its snapshot already; it stays the link.
             link::serve(&node, &handles, &link_path, Some(messages), &to_control);
         })?;
-    for thread in threads {
-        thread
-            .join()
-            .map_err(|_| anyhow!("a core's thread panicked"))??;
-    }
-    Ok(())
+    // A core that fails takes its own sessions with it; the others go on to their end.
+    let ends: Vec<Result<()>> = threads.into_iter().map(end_of).collect();
+    ends.into_iter().collect()
+}
+
+fn end_of(thread: CoreThread) -> Result<()> {
+    let ended = match thread.join() {
+        Ok(result) => result.map_err(Into::into),
+        Err(_) => Err(anyhow!("a core's thread panicked")),
+    };
+    ended.inspect_err(|error| tracing::error!(%error, "a core has failed"))
 }
 
 /// Tells every core to drain; the process ends when they have.
@@ -134,11 +139,7 @@ fn start_cores(
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(error),
             Err(_) => {
-                for thread in threads {
-                    thread
-                        .join()
-                        .map_err(|_| anyhow!("a core's thread panicked"))??;
-                }
+                threads.into_iter().try_for_each(end_of)?;
                 return Err(anyhow!("a core ended before it was up"));
             }
         }
