@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use postern_parts::{process, program};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -85,19 +85,21 @@ impl Scenario {
     /// # Errors
     /// Another event came, or none in time; the message has the scenario's log.
     pub fn expect(&mut self, event: &str) -> Result<Value> {
-        let told = match self.events.recv_timeout(SILENCE_MAX) {
-            Ok(told) => told,
-            Err(RecvTimeoutError::Timeout) => {
-                bail!("{}: silent instead of {event}:\n{}", self.name, self.log())
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                bail!("{}: ended before {event}:\n{}", self.name, self.log())
-            }
-        };
+        let told = self.next(event)?;
         if told["event"] != event {
             bail!("{}: {told} instead of {event}:\n{}", self.name, self.log());
         }
         Ok(told)
+    }
+
+    fn next(&mut self, wanted: &str) -> Result<Value> {
+        self.events.recv_timeout(SILENCE_MAX).map_err(|error| {
+            let what = match error {
+                RecvTimeoutError::Timeout => "silent instead of",
+                RecvTimeoutError::Disconnected => "ended before",
+            };
+            anyhow!("{}: {what} {wanted}:\n{}", self.name, self.log())
+        })
     }
 
     /// Sends a line to the scenario.
@@ -109,12 +111,20 @@ impl Scenario {
             .with_context(|| format!("{}: has ended:\n{}", self.name, process::tail(&self.log)))
     }
 
-    /// Waits for its success.
+    /// Waits for its success, whatever it tells on the way.
     ///
     /// # Errors
     /// It fails; the message has its log.
     pub fn pass(mut self) -> Result<()> {
-        self.expect("passed").map(drop)
+        loop {
+            let told = self.next("passed")?;
+            if told["event"] == "passed" {
+                return Ok(());
+            }
+            if told["event"] == "failed" {
+                bail!("{}: failed:\n{}", self.name, self.log());
+            }
+        }
     }
 
     fn log(&self) -> String {
@@ -147,5 +157,5 @@ pub fn play(script: &str, name: &str, task: &Value) -> Result<()> {
 /// True where `file` is a picture that somebody can look at.
 #[must_use]
 pub fn is_picture(file: &Path) -> bool {
-    std::fs::read(file).is_ok_and(|bytes| bytes.len() > 10_000 && bytes.starts_with(b"\x89PNG"))
+    std::fs::read(file).is_ok_and(|bytes| bytes.len() > 2_000 && bytes.starts_with(b"\x89PNG"))
 }

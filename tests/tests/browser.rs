@@ -148,7 +148,7 @@ fn a_wrong_password_of_the_machine_is_told_in_the_form() -> Result<()> {
     let gateway = Gateway::for_target(desktop.address)?;
     let refused = json!({
         "machinePassword": "wrong",
-        "reason": "sign_in_refused",
+        "reason": "wrong_password",
         "words": ["password", "try again"],
     });
     play(
