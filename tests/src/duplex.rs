@@ -19,8 +19,19 @@ pub struct Duplex {
     socket: TcpStream,
     /// Held while bytes are encrypted or decrypted, never while the socket blocks.
     tls: Mutex<Connection>,
+    /// Decrypted and not yet taken; only the one reader locks it.
+    incoming: Mutex<Incoming>,
     /// Held from encryption to the end of the write: records leave in the order they were made.
     writing: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Incoming {
+    bytes: Vec<u8>,
+    /// Of `bytes`, from the start.
+    taken: usize,
+    /// How it ends, once that is known: in order or not.
+    end: Option<ErrorKind>,
 }
 
 impl Duplex {
@@ -50,6 +61,7 @@ impl Duplex {
         Ok(Self {
             socket,
             tls: Mutex::new(connection),
+            incoming: Mutex::default(),
             writing: Mutex::new(()),
         })
     }
@@ -78,29 +90,55 @@ impl Duplex {
     /// # Errors
     /// The connection broke, or nothing came in time ([`ErrorKind::WouldBlock`]).
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut encrypted = vec![0; CHUNK_BYTES];
+        let mut incoming = self.incoming.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut encrypted = [0; CHUNK_BYTES];
+        // What came with the handshake is there before the first read.
+        self.decrypt(&mut &[][..], &mut incoming)?;
         loop {
-            match self.tls().reader().read(buffer) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                answer => return answer,
+            let rest = &incoming.bytes[incoming.taken..];
+            if !rest.is_empty() {
+                let part = rest.len().min(buffer.len());
+                buffer[..part].copy_from_slice(&rest[..part]);
+                incoming.taken += part;
+                return Ok(part);
             }
-            let mut socket = &self.socket;
-            let bytes = match socket.read(&mut encrypted) {
+            match incoming.end {
+                None => {}
+                Some(ErrorKind::UnexpectedEof) => return Err(ErrorKind::UnexpectedEof.into()),
+                Some(_) => return Ok(0),
+            }
+            incoming.bytes.clear();
+            incoming.taken = 0;
+            let bytes = match (&self.socket).read(&mut encrypted) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 answer => answer?,
             };
-            self.take_in(&encrypted[..bytes])?;
+            if bytes == 0 {
+                incoming.end = Some(ErrorKind::UnexpectedEof);
+            }
+            self.decrypt(&mut &encrypted[..bytes], &mut incoming)?;
         }
     }
 
-    /// Feeds bytes from the socket, none meaning its end, until all of them are decrypted.
-    fn take_in(&self, mut encrypted: &[u8]) -> io::Result<()> {
+    /// Decrypts all of `encrypted`, in the portions that the library takes.
+    fn decrypt(&self, encrypted: &mut &[u8], incoming: &mut Incoming) -> io::Result<()> {
         let mut tls = self.tls();
         loop {
-            tls.read_tls(&mut encrypted)?;
-            tls.process_new_packets()
+            if !encrypted.is_empty() {
+                tls.read_tls(encrypted)?;
+            }
+            let state = tls
+                .process_new_packets()
                 .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
-            if encrypted.is_empty() {
+            let start = incoming.bytes.len();
+            incoming
+                .bytes
+                .resize(start + state.plaintext_bytes_to_read(), 0);
+            tls.reader().read_exact(&mut incoming.bytes[start..])?;
+            if state.peer_has_closed() {
+                incoming.end = Some(ErrorKind::NotConnected);
+            }
+            if encrypted.is_empty() || state.peer_has_closed() {
                 return Ok(());
             }
         }

@@ -2,14 +2,19 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::os::fd::{FromRawFd as _, IntoRawFd as _};
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_lite::{AsyncRead, AsyncWrite};
 use glommio::net::{TcpListener, TcpStream, UnixStream};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::EngineError;
+
+/// Connections that may wait to be accepted on one core.
+const BACKLOG: i32 = 1024;
 
 /// A listening socket of one core; every core has its own on the same address.
 #[derive(Debug)]
@@ -26,12 +31,9 @@ impl Listener {
     /// # Errors
     /// When the address is taken by somebody else, not ours, or needs a privilege.
     pub fn bind(address: SocketAddr) -> Result<Self, EngineError> {
-        TcpListener::bind(address)
+        listen(address)
             .map(Self)
-            .map_err(|error| EngineError::Listen {
-                address,
-                source: error.into(),
-            })
+            .map_err(|source| EngineError::Listen { address, source })
     }
 
     /// The next connection, with its remote and local address.
@@ -45,6 +47,23 @@ impl Listener {
         let local = stream.local_addr()?;
         Ok((Stream::Tcp(stream), remote, local))
     }
+}
+
+/// A listening socket that shares its address with the other cores', and leaves it free for the next
+/// process: connections inherit `SO_REUSEADDR`, without which those that the kernel still remembers
+/// would keep that process from its [`crate::front::claim`].
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    // SAFETY: the descriptor is a listening socket, and it is given away: nothing else closes it.
+    Ok(unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) })
 }
 
 /// Connects over TCP.

@@ -324,7 +324,7 @@ fn an_upgrade_is_whole_and_unambiguous() -> Result<()> {
     let text = String::from_utf8_lossy(&answer.bytes).to_lowercase();
     ensure!(answer.status() == 101, "answered with {}", answer.status());
     ensure!(
-        !text.contains("sec-websocket-extensions") && !text.contains("protocol"),
+        !text.contains("sec-websocket-extensions") && !text.contains("sec-websocket-protocol"),
         "{text}"
     );
     Ok(())

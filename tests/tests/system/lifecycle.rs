@@ -51,13 +51,14 @@ fn killing_control_leaves_desktops_alone_and_control_comes_back() -> Result<()> 
     alive(&mut browser.desktop("lab")?)?;
     alive(&mut desktop)?;
     // The new control knows what has lived on, and the logins of before still hold.
-    let sessions = scene.gateway.sessions()?;
-    let knows = |desktop: &WebSocket| {
-        sessions
-            .iter()
-            .any(|one| one["source"] == desktop.source.to_string())
-    };
-    ensure!(knows(&desktop) && knows(&second), "{sessions:#?}");
+    wait::until("the list of what has lived on", EFFECT, || {
+        let sessions = scene.gateway.sessions()?;
+        let knows = |desktop: &WebSocket| {
+            let source = desktop.source.to_string();
+            sessions.iter().any(|one| one["source"] == source)
+        };
+        Ok((knows(&desktop) && knows(&second)).then_some(()))
+    })?;
     ensure!(
         scene.alice.clone().get("/")?.status == 200,
         "the login of before is void"
