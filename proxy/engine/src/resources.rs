@@ -57,7 +57,9 @@ pub fn die_with_parent(signal: i32) {
 
 /// Sends `signal` to a child that has not been waited for, so that its id can't be another's.
 pub fn signal(child: &std::process::Child, signal: i32) {
-    let Ok(id) = libc::pid_t::try_from(child.id()) else { return };
+    let Ok(id) = libc::pid_t::try_from(child.id()) else {
+        return;
+    };
     // SAFETY: kill takes plain integers and touches no memory of ours.
     unsafe { libc::kill(id, signal) };
 }
