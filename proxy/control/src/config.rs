@@ -26,6 +26,9 @@ pub use problem::{ConfigErrors, Problem, Warnings};
 /// Longest configuration file.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+const RUN_DIRECTORY: &str = "run";
+const ADMIN_SOCKET: &str = "admin.sock";
+
 /// A configuration that holds.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -132,10 +135,35 @@ impl Config {
         }
     }
 
+    /// The administrators' socket of a configuration file, whatever else is wrong with it: a running
+    /// control can be asked while its file is being edited.
+    ///
+    /// # Errors
+    /// When the file can't be read as one at all.
+    pub fn admin_socket_of(path: &Path) -> Result<PathBuf, ConfigErrors> {
+        #[derive(serde::Deserialize)]
+        struct OnlyState {
+            #[serde(default)]
+            state: file::StateSection,
+        }
+        let refused = |why: String| ConfigErrors {
+            file: path.to_owned(),
+            problems: vec![Problem::new("", why)],
+        };
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| refused(format!("can't be read: {error}")))?;
+        let file: OnlyState =
+            toml::from_str(&text).map_err(|error| refused(error.message().to_owned()))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let directory = folder.join(file.state.directory);
+        let directory = std::path::absolute(&directory).unwrap_or(directory);
+        Ok(directory.join(RUN_DIRECTORY).join(ADMIN_SOCKET))
+    }
+
     /// Folder of the sockets.
     #[must_use]
     pub fn run_directory(&self) -> PathBuf {
-        self.state_directory.join("run")
+        self.state_directory.join(RUN_DIRECTORY)
     }
 
     #[must_use]
@@ -150,7 +178,7 @@ impl Config {
 
     #[must_use]
     pub fn admin_socket(&self) -> PathBuf {
-        self.run_directory().join("admin.sock")
+        self.run_directory().join(ADMIN_SOCKET)
     }
 
     pub(crate) fn store_path(&self) -> PathBuf {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 
 use crate::peer;
@@ -103,18 +103,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends a task with its owner.
-struct Ends(JoinHandle<()>);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// Accepts the engine for as long as control lives. One that connects again takes the old one's place.
 pub(crate) async fn serve(site: Arc<Site>, listener: UnixListener) {
-    let mut _live = None;
+    // Its tasks end with the set.
+    let mut links = JoinSet::new();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -129,7 +121,9 @@ pub(crate) async fn serve(site: Arc<Site>, listener: UnixListener) {
             continue;
         }
         tracing::info!("the engine is connected");
-        _live = Some(Ends(tokio::spawn(carry(site.clone(), stream))));
+        // The old link is over before the new one says anything.
+        links.shutdown().await;
+        links.spawn(carry(site.clone(), stream));
     }
 }
 
@@ -280,7 +274,18 @@ async fn pin(site: &Site, application: &str, seen: Fingerprint) -> Option<Finger
         record.application = Some(application.to_owned());
         record.target_certificate = Some(stored.to_string());
         record.reason = Some("first_use".to_owned());
-        site.record(record).await.ok()?;
+        if site.record(record).await.is_err() {
+            // The next session begins anew; without this it would find a pin that nobody recorded.
+            let forgotten = site.publisher.forget_pin(application.to_owned()).await;
+            if let Err(error) = forgotten {
+                tracing::error!(
+                    application,
+                    error = error.in_full(),
+                    "an unrecorded pin stays"
+                );
+            }
+            return None;
+        }
     }
     Some(stored)
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use postern_login::{RateLimiter, ValueSecret};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::audit::{Checkpoints, Journal};
 use crate::config::Config;
@@ -22,6 +23,9 @@ use crate::{ControlError, admin, metrics, peer, random, web};
 
 /// Threads of the runtime: control is not where the load is.
 const WORKERS: usize = 2;
+
+/// Web connections have this long to end.
+const GRACE_MAX: Duration = Duration::from_secs(3);
 
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(2);
@@ -97,6 +101,7 @@ pub(crate) async fn start(config: Config) -> Result<Running, ControlError> {
         limiter: Mutex::new(RateLimiter::new()),
         hashing: Hashing::default(),
         secret: ValueSecret::new(&secret),
+        ending: watch::Sender::new(false),
     });
     site.counts.checkpoint.raise_to(number);
     let checkpoints = Arc::new(Mutex::new(checkpoints));
@@ -120,9 +125,14 @@ pub(crate) async fn start(config: Config) -> Result<Running, ControlError> {
 }
 
 impl Running {
-    /// Stops serving and signs where the chains stand.
+    /// Takes nothing more, lets pages that are under way go out, and signs where the chains stand.
     pub(crate) async fn end(mut self) {
         self.tasks.shutdown().await;
+        self.site.ending.send_replace(true);
+        // Every web connection holds a receiver for as long as it lives.
+        if timeout(GRACE_MAX, self.site.ending.closed()).await.is_err() {
+            tracing::warn!("some web connections were cut");
+        }
         checkpoint(&self.site, &self.checkpoints).await;
         tracing::info!("control has ended");
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use postern_audit::{Event, Record};
 use postern_login::{RateLimiter, ValueSecret};
+use tokio::sync::watch;
 
 use crate::audit::Journal;
 use crate::hashing::Hashing;
@@ -26,6 +27,8 @@ pub(crate) struct Site {
     pub(crate) hashing: Hashing,
     /// Behind form tokens and codes.
     pub(crate) secret: ValueSecret,
+    /// Becomes true when control ends; every web connection listens to it.
+    pub(crate) ending: watch::Sender<bool>,
 }
 
 /// What control itself counts.

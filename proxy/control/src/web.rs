@@ -23,7 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use postern_wire::proxy_protocol::{self, Proxied};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::peer;
@@ -67,14 +67,15 @@ pub(crate) async fn serve(site: Arc<Site>, listener: UnixListener) {
             continue;
         };
         let front = front.clone();
+        let ending = site.ending.subscribe();
         tokio::spawn(async move {
-            carry(front, stream).await;
+            carry(front, stream, ending).await;
             drop(seat);
         });
     }
 }
 
-async fn carry(front: Front, mut stream: UnixStream) {
+async fn carry(front: Front, mut stream: UnixStream, mut ending: watch::Receiver<bool>) {
     if let Err(error) = peer::trusted_uid(&stream) {
         tracing::error!(%error, "a stranger at the web socket");
         return;
@@ -89,16 +90,31 @@ async fn carry(front: Front, mut stream: UnixStream) {
         async move { Ok::<_, std::convert::Infallible>(front.answer(source, request).await) }
     });
     let io = TokioIo::new(Replayed::new(read, stream));
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_MAX)
-        .max_buf_size(BUFFER_BYTES_MAX)
-        .max_headers(HEADERS_MAX)
-        .serve_connection(io, service)
-        .await;
+    let mut connection = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_MAX)
+            .max_buf_size(BUFFER_BYTES_MAX)
+            .max_headers(HEADERS_MAX)
+            .serve_connection(io, service)
+    );
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = told(&mut ending) => {
+            // What is asked already is answered.
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
     if let Err(error) = served {
         tracing::debug!(%error, "a web connection ended");
     }
+}
+
+/// Until control ends.
+async fn told(ending: &mut watch::Receiver<bool>) {
+    // A sender that is gone says the same.
+    drop(ending.wait_for(|ending| *ending).await);
 }
 
 /// Who is at the other end, and what was read beyond the header.

