@@ -302,3 +302,16 @@ fn the_launcher_shows_exactly_what_is_allowed_without_javascript() -> Result<()>
     )?;
     expect_pictures(&["login-no-javascript", "tiles-no-javascript"])
 }
+
+#[test]
+fn the_pictures_of_the_readme_can_be_taken() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let desktop = demo_desktop(folder.path(), port::free()?, false)?;
+    let mut configuration = Configuration::for_target(desktop.address);
+    for name in ["archive", "build", "office", "studio", "workshop"] {
+        configuration = configuration.with(Application::new(name, desktop.address));
+    }
+    let gateway = Gateway::start(configuration)?;
+    play("pictures", "pictures", &task(&gateway, "demo"))?;
+    expect_pictures(&["readme-launcher", "readme-desktop"])
+}

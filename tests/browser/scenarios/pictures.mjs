@@ -1,0 +1,25 @@
+// The pictures of the README: a launcher with several desktops, and a desktop with its bar open.
+
+import { enter, typeAndSee } from '../desktops.mjs';
+import { connect, pick, reach, signIn } from '../person.mjs';
+import { keep, pause, scenario, task } from '../stage.mjs';
+
+await scenario(async (page) => {
+  await signIn(page);
+  await page.locator('#tiles a').first().waitFor();
+  await page.hover('#tiles li:nth-child(2) a');
+  await pause(400);
+  await keep(page, 'readme-launcher');
+  await pick(page, task.application);
+  await connect(page);
+  await reach(page, ['connected'], { past: ['form', 'connecting'] });
+  await enter(page, task.kind);
+  await typeAndSee(page, task.kind);
+  await page.click('#bar-handle');
+  await page.waitForSelector('#bar[data-open]');
+  // The line of the latency takes a few measurements.
+  await pause(8_000);
+  await page.mouse.move(640, 600, { steps: 12 });
+  await pause(300);
+  await keep(page, 'readme-desktop');
+});
