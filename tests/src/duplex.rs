@@ -193,6 +193,22 @@ impl Duplex {
     }
 }
 
+impl Read for &Duplex {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.receive(buffer)
+    }
+}
+
+impl Write for &Duplex {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.send(bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 fn flush_into(tls: &mut Connection, encrypted: &mut Vec<u8>) -> io::Result<()> {
     while tls.wants_write() {
         tls.write_tls(encrypted)?;

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ironrdp_rdcleanpath::RDCleanPathPdu;
-use postern_tests::browserless::WebSocket;
+use postern_tests::browserless::{APPLICATION_COOKIE, WebSocket};
 use postern_wire::rdcleanpath;
 use postern_wire::websocket::{Opcode, client_frame};
 use postern_wire::x224::{self, Protocols};
+use tungstenite::Message;
+use tungstenite::client::IntoClientRequest as _;
 
 use crate::scene::Scene;
 
@@ -263,6 +265,53 @@ fn a_request_in_pieces_is_one_request() -> Result<()> {
     websocket.writer().close(1000)?;
     ensure!(websocket.closed_within(Duration::from_secs(5))?.0 == 1000);
     let record = scene.gateway.audit().connection(websocket.source)?;
+    ensure!(
+        record.reason.as_deref() == Some("closed_by_browser"),
+        "{record:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn an_independent_client_agrees_with_the_framing() -> Result<()> {
+    let scene = Scene::start(|configuration| configuration)?;
+    let url = format!(
+        "wss://{}:{}/app/lab/rdp",
+        scene.alice.host,
+        scene.gateway.address.port()
+    );
+    let mut request = url.into_client_request()?;
+    let token = scene.alice.token("lab").unwrap_or_default();
+    let headers = request.headers_mut();
+    headers.insert("Origin", scene.alice.origin().parse()?);
+    headers.insert("Cookie", format!("{APPLICATION_COOKIE}={token}").parse()?);
+    let (stream, source) = scene.alice.connect()?;
+    let (mut client, _) = tungstenite::client(request, &stream)
+        .map_err(|error| anyhow::anyhow!("tungstenite's handshake: {error}"))?;
+    let x224 = x224::encode_request(None, Protocols::ALL)?;
+    let pdu = rdcleanpath::encode_request("lab", "none", &x224)?;
+    client.send(Message::binary(pdu))?;
+    let answer = rdcleanpath::Answer::parse(&client.read()?.into_data())?;
+    ensure!(
+        matches!(answer, rdcleanpath::Answer::Desktop { .. }),
+        "{answer:?}"
+    );
+    // All three forms of a length, and a ping between.
+    for length in [0, 1, 125, 126, 65_535, 65_536, 1 << 20] {
+        let payload: Vec<u8> = (0..length).map(|at: u32| at.to_le_bytes()[0]).collect();
+        client.send(Message::Ping(b"still there?".as_slice().into()))?;
+        client.send(Message::binary(payload.clone()))?;
+        let mut returned = Vec::new();
+        while returned.len() < payload.len() {
+            if let Message::Binary(part) = client.read()? {
+                returned.extend_from_slice(&part);
+            }
+        }
+        ensure!(returned == payload, "{length} bytes came back changed");
+    }
+    client.close(None)?;
+    while client.read().is_ok() {}
+    let record = scene.gateway.audit().connection(source)?;
     ensure!(
         record.reason.as_deref() == Some("closed_by_browser"),
         "{record:?}"

@@ -140,6 +140,33 @@ fn a_revoked_user_is_cut_and_must_sign_in_again() -> Result<()> {
 }
 
 #[test]
+fn a_revocation_counts_for_a_connection_that_was_there_before_it() -> Result<()> {
+    let scene = Scene::start(|configuration| configuration)?;
+    let (stream, source) = scene.alice.connect()?;
+    // The connection is accepted and waits for its head; only then is the user revoked.
+    scene.gateway.command(&["revoke", "user", "alice"])?;
+    wait::until("the revocation", EFFECT, || {
+        match scene.alice.try_upgrade("lab")? {
+            Opened::Refused(_) => Ok(Some(())),
+            Opened::WebSocket(_) => Ok(None),
+        }
+    })?;
+    scene.check("a late head", "revoked", || {
+        let head = Browser::upgrade_head("lab", &scene.alice.upgrade_headers("lab"));
+        stream.send(head.as_bytes())?;
+        let mut answer = [0; 64];
+        let read = stream.receive(&mut answer)?;
+        ensure!(
+            answer[..read].starts_with(b"HTTP/1.1 401 "),
+            "the head was accepted"
+        );
+        drop(stream);
+        Ok(source)
+    })?;
+    Ok(())
+}
+
+#[test]
 fn signing_out_ends_the_desktops_of_that_login_only() -> Result<()> {
     let mut scene = Scene::start(|configuration| configuration)?;
     let mut elsewhere = scene.gateway.signed_in("alice", "lab")?.desktop("lab")?;

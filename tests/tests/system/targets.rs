@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use postern_audit::Event;
-use postern_parts::{port, wait};
+use postern_parts::{Xrdp, port, wait, xrdp};
 use postern_tests::fake_target::{FakeTarget, Greeting, Work};
 use postern_tests::gateway::{Application, Authority, Certificate, Configuration, EFFECT};
 use postern_tests::{Browser, Gateway};
@@ -268,4 +268,34 @@ fn a_machine_without_nla_is_opened_only_where_tls_is_allowed() -> Result<()> {
         "{record:?}"
     );
     Ok(())
+}
+
+#[test]
+fn a_real_server_with_standard_security_is_refused() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut server = Xrdp::start(folder.path(), xrdp::SecurityLayer::Rdp)?;
+    let mut configuration = Configuration::for_target(server.address);
+    configuration.application("lab").security = vec!["nla", "tls"];
+    let gateway = Gateway::start(configuration)?;
+    let alice = gateway.signed_in("alice", "lab")?;
+    // xrdp says that TLS is not allowed rather than choosing what was not offered.
+    let mut websocket = alice.upgrade("lab")?;
+    let answer = websocket.request("lab", Protocols::ALL)?;
+    ensure!(
+        matches!(answer, Answer::Failed(Failure::Negotiation(_))),
+        "{answer:?}"
+    );
+    let (code, reason) = websocket.closed()?;
+    ensure!(code == 4009, "closed with {code} {reason}");
+    let record = gateway.audit().connection(websocket.source)?;
+    ensure!(
+        record.reason.as_deref() == Some(reason.as_str()),
+        "{record:?}"
+    );
+    ensure!(
+        record.rdp_security.is_none() && record.bytes_up.is_none(),
+        "{record:?}"
+    );
+    println!("refused as {reason}");
+    server.expect_running()
 }
