@@ -68,6 +68,21 @@ pub struct LocalUser {
     pub hash: PasswordHash,
 }
 
+impl LocalUser {
+    /// Changes with whatever the configuration says of the user.
+    pub(crate) fn digest(&self) -> String {
+        let User { id, email, groups } = &self.user;
+        let said = serde_json::to_vec(&(id, email, groups, self.hash.to_string()))
+            .expect("plain text encodes");
+        let digest = ring::digest::digest(&ring::digest::SHA256, &said);
+        digest
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+}
+
 impl Config {
     /// Reads and checks a file; relative paths in it start at its folder.
     ///

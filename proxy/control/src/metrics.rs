@@ -129,3 +129,38 @@ fn seconds_until(now: u64, then: u64) -> i64 {
     let signed = |seconds| i64::try_from(seconds).unwrap_or(i64::MAX);
     signed(then) - signed(now)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use crate::fixture::{CONFIG, Folder};
+
+    #[tokio::test]
+    async fn a_scrape_reads_every_metric_and_a_taken_port_stops_nothing() {
+        let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+        let address = probe.local_addr().expect("an address");
+        let listen = format!("listen = \"{address}\"");
+        let folder = Folder::new(&CONFIG.replace("listen = \"off\"", &listen));
+        folder.start().await.end().await;
+        drop(probe);
+
+        let _running = folder.start().await;
+        let mut stream = loop {
+            match TcpStream::connect(address).await {
+                Ok(stream) => break stream,
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+            }
+        };
+        let request = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await.expect("written");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("read");
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.contains("content-type: application/openmetrics-text"));
+        assert!(answer.contains("\npostern_logins_total{result=\"success\"} 0\n"));
+        assert!(answer.contains("\npostern_engine_up 0\n"));
+        assert!(answer.trim_end().ends_with("# EOF"));
+    }
+}

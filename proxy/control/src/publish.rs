@@ -55,6 +55,7 @@ impl Publisher {
                 let now = clock::now();
                 let certificate = certificate::load(&config)?;
                 let keys = settle_keys(store, &config, now)?;
+                settle_users(store, &config, now)?;
                 let revocations = pruned(store, &config, now)?;
                 build(
                     store,
@@ -150,6 +151,8 @@ impl Publisher {
             state.certificate = certificate::load(&config)?;
             // A longer session needs keys to stay published for longer.
             state.keys = settle_keys(store, &config, clock::now())?;
+            settle_users(store, &config, clock::now())?;
+            state.revocations = store.revocations()?;
             state.config = Arc::new(config);
             Ok(Some(state))
         })
@@ -272,6 +275,28 @@ fn settle_keys(store: &dyn Store, config: &Config, now: UnixSeconds) -> Result<K
     audit::remember_keys(&config.audit.directory, published)
         .map_err(ControlError::file("keys in", &config.audit.directory))?;
     Ok(keys)
+}
+
+/// Ends the logins of users who are gone, or of whom something else is known than when they logged
+/// in: their tokens still say what was true then. It holds over restarts too.
+fn settle_users(store: &dyn Store, config: &Config, now: UnixSeconds) -> Result<(), ControlError> {
+    let users: BTreeMap<String, String> = config
+        .users
+        .iter()
+        .map(|local| (local.user.id.clone(), local.digest()))
+        .collect();
+    let before = store.directory()?;
+    for (user, digest) in &before {
+        if users.get(user) != Some(digest) {
+            tracing::info!(user, "the user has changed: all logins are revoked");
+            store.revoke(&Revoked::User(user.clone()), now)?;
+        }
+    }
+    // Last: were it cut off here, the revocations would be made once more.
+    if users != before {
+        store.set_directory(&users)?;
+    }
+    Ok(())
 }
 
 fn pruned(

@@ -64,6 +64,10 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// True when there was one.
     fn forget_pin(&self, application: &str) -> Result<bool>;
 
+    /// Users of the last configuration in force, by id, with a digest of all that is known of them.
+    fn directory(&self) -> Result<BTreeMap<String, String>>;
+    fn set_directory(&self, users: &BTreeMap<String, String>) -> Result<()>;
+
     /// A number that no snapshot had yet.
     fn next_snapshot_version(&self) -> Result<u64>;
 

@@ -26,7 +26,8 @@ struct Writer {
 }
 
 impl Journal {
-    /// Opens `control.jsonl` and writes that a run began, and whether a torn line was found.
+    /// Opens `control.jsonl` and writes that a run began, and whether a torn line was found. A full
+    /// disk keeps nobody from revoking: the record is missed and told of later.
     ///
     /// # Errors
     /// When the file can't be read or written.
@@ -46,9 +47,9 @@ impl Journal {
         if let Some(torn) = recovered.torn {
             let mut gap = Record::new(clock::unix_ms(), Event::Gap);
             gap.detail = Some(format!("a torn last line was moved to {}", torn.display()));
-            writer.append(&gap)?;
+            writer.append_or_say_so(&gap);
         }
-        writer.append(&Record::new(clock::unix_ms(), Event::Started))?;
+        writer.append_or_say_so(&Record::new(clock::unix_ms(), Event::Started));
         Ok(Self(Arc::new(Mutex::new(writer))))
     }
 
@@ -86,6 +87,12 @@ impl Writer {
             self.unsaid += 1;
         }
         result
+    }
+
+    fn append_or_say_so(&mut self, record: &Record) {
+        if let Err(error) = self.append_or_count(record) {
+            tracing::error!(%error, "an audit record is lost");
+        }
     }
 
     fn say_gap(&mut self) -> io::Result<()> {

@@ -33,7 +33,8 @@ pub struct ConfigFile {
     /// The published desktops, a table each.
     #[serde(default)]
     pub application: Vec<ApplicationSection>,
-    /// The local users, a table each.
+    /// The local users, a table each. Removing one, or changing email, groups or password, ends that
+    /// user's logins and live sessions.
     #[serde(default)]
     pub user: Vec<UserSection>,
     /// Limits that peers can run into. Times end in `_ms`, sizes in `_bytes_max`.

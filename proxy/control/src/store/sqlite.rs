@@ -15,7 +15,8 @@ use super::{PendingHandOver, Result, Revoked, Store, StoredKey};
 use crate::ControlError;
 
 /// How the format came to be: entry N leads from version N to N + 1. Entries never change.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE signing_key (
         kid TEXT PRIMARY KEY, created_at INTEGER NOT NULL, retired_at INTEGER, pkcs8 BLOB NOT NULL
     ) STRICT;
@@ -28,7 +29,11 @@ const MIGRATIONS: [&str; 1] = ["
     CREATE TABLE hand_over (
         id TEXT PRIMARY KEY, login TEXT NOT NULL, expires_at INTEGER NOT NULL
     ) STRICT;
-"];
+",
+    "
+    CREATE TABLE directory (user TEXT PRIMARY KEY, digest TEXT NOT NULL) STRICT;
+",
+];
 
 const SNAPSHOT: &str = "snapshot";
 const CHECKPOINT: &str = "checkpoint";
@@ -267,6 +272,27 @@ impl Store for Sqlite {
         Ok(deleted > 0)
     }
 
+    fn directory(&self) -> Result<BTreeMap<String, String>> {
+        let connection = self.connection();
+        let mut statement = connection.prepare("SELECT user, digest FROM directory")?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    fn set_directory(&self, users: &BTreeMap<String, String>) -> Result<()> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+        transaction.execute("DELETE FROM directory", [])?;
+        for (user, digest) in users {
+            transaction.execute(
+                "INSERT INTO directory (user, digest) VALUES (?1, ?2)",
+                [user, digest],
+            )?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
     fn next_snapshot_version(&self) -> Result<u64> {
         let version: i64 = self.connection().query_row(
             "INSERT INTO counter (name, value) VALUES (?1, 1)
@@ -362,6 +388,19 @@ mod tests {
     }
 
     #[test]
+    fn a_store_of_the_first_format_is_brought_to_the_newest() {
+        let folder = tempfile::tempdir().expect("folder");
+        let old = Connection::open(folder.path().join("store.sqlite")).expect("opens");
+        old.execute_batch(MIGRATIONS[0]).expect("made");
+        old.execute_batch("INSERT INTO counter VALUES ('snapshot', 41); PRAGMA user_version = 1")
+            .expect("filled");
+        drop(old);
+        let store = reopened(&folder);
+        assert_eq!(store.next_snapshot_version().expect("version"), 42);
+        assert!(store.directory().expect("directory").is_empty());
+    }
+
+    #[test]
     fn what_is_kept_survives_a_restart() {
         let (folder, store) = store();
         let secret = store.value_secret(&[1; 32]).expect("secret");
@@ -370,6 +409,8 @@ mod tests {
             .revoke(&Revoked::User("alice".to_owned()), UnixSeconds(10))
             .expect("revoked");
         store.set_checkpoint_number(7).expect("set");
+        let users = BTreeMap::from([("alice".to_owned(), "00".to_owned())]);
+        store.set_directory(&users).expect("set");
         let key = KeyRecord {
             kid: "k".to_owned(),
             created_at: UnixSeconds(1),
@@ -383,6 +424,7 @@ mod tests {
         assert_eq!(*store.value_secret(&[2; 32]).expect("secret"), *secret);
         assert_eq!(store.next_snapshot_version().expect("version"), 2);
         assert_eq!(store.checkpoint_number().expect("number"), 7);
+        assert_eq!(store.directory().expect("directory"), users);
         let keys = store.keys().expect("keys");
         assert_eq!(keys[0].record.retired_at, Some(UnixSeconds(2)));
         assert_eq!(*keys[0].pkcs8, b"private");
