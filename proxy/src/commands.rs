@@ -69,9 +69,10 @@ fn say(text: &str) -> Result<ExitCode> {
     print(&format!("{text}\n"))
 }
 
-/// Speaks to the control process that runs with this configuration.
+/// Speaks to the control process that runs with this configuration, even when the file has been
+/// broken since.
 fn client(path: &Path) -> Result<Client> {
-    Ok(Client::connect(&load(path)?.admin_socket())?)
+    Ok(Client::connect(&Config::admin_socket_of(path)?)?)
 }
 
 fn sessions(path: &Path, action: Sessions) -> Result<ExitCode> {
