@@ -1,7 +1,7 @@
 // The pictures of the README: a launcher with several desktops, and a desktop with its bar open.
 
 import { enter, typeAndSee } from '../desktops.mjs';
-import { connect, pick, reach, signIn } from '../person.mjs';
+import { connect, pick, reach, signIn, type } from '../person.mjs';
 import { keep, pause, scenario, task } from '../stage.mjs';
 
 await scenario(async (page) => {
@@ -15,11 +15,16 @@ await scenario(async (page) => {
   await reach(page, ['connected'], { past: ['form', 'connecting'] });
   await enter(page, task.kind);
   await typeAndSee(page, task.kind);
+  await type(page, 'This desktop is in a browser tab.\nNothing was installed to reach it.\n');
+  for (const [x, y] of [[250, 690], [330, 640], [420, 675], [1010, 250], [930, 275]]) {
+    await page.mouse.click(x, y);
+    await pause(120);
+  }
   await page.click('#bar-handle');
   await page.waitForSelector('#bar[data-open]');
   // The line of the latency takes a few measurements.
   await pause(8_000);
-  await page.mouse.move(640, 600, { steps: 12 });
-  await pause(300);
+  await page.mouse.move(700, 640, { steps: 12 });
+  await pause(900);
   await keep(page, 'readme-desktop');
 });

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
+use ironrdp_pdu::rdp::capability_sets::{BitmapCodecs, server_codecs_capabilities};
 use ironrdp_server::{
     CredentialDecision, CredentialValidationError, CredentialValidator, Credentials, RdpServer,
 };
@@ -138,12 +139,18 @@ fn session(
         .with_input_handler(Input::new(Arc::clone(world)))
         .with_display_handler(View::new(Arc::clone(world)))
         .with_honor_client_desktop_size(true)
+        .with_bitmap_codecs(codecs())
         .with_credential_validator((security == Security::Tls).then_some(validator))
         .build();
     if security == Security::Nla {
         server.set_credentials(Some(credentials.clone()));
     }
     server
+}
+
+/// No RemoteFX: it draws lines into soft colours, and plain pixels are cheap on one machine.
+fn codecs() -> BitmapCodecs {
+    server_codecs_capabilities(&["remotefx:off"]).expect("the codec's name is known")
 }
 
 /// Checks the login inside TLS; which domain the client names does not matter.
