@@ -226,13 +226,17 @@ impl Gateway {
         })
     }
 
-    /// Kills a role at once; `serve` is to start it again.
+    /// Kills a role at once, and waits until it is dead; `serve` is to start it again.
     ///
     /// # Errors
     /// There is none.
     pub fn kill(&self, role: &str) -> Result<u32> {
         let pid = self.role(role)?;
         signal_process(pid, Signal::KILL);
+        wait::until("the death of a process", EFFECT, || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            Ok((stat.is_empty() || stat.contains(") Z ")).then_some(()))
+        })?;
         Ok(pid)
     }
 

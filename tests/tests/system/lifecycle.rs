@@ -26,6 +26,17 @@ fn killing_control_leaves_desktops_alone_and_control_comes_back() -> Result<()> 
     alive(&mut desktop)?;
 
     let control = scene.gateway.kill("control")?;
+    let away = scene.alice.clone().get("/")?;
+    ensure!(
+        away.status == 503 && away.header("retry-after").is_some(),
+        "{}",
+        away.status
+    );
+    let record = scene.gateway.audit().connection(away.source)?;
+    ensure!(
+        record.reason.as_deref() == Some("web_unavailable"),
+        "{record:?}"
+    );
     // Bytes go on while there is no control, and a permit needs none: the engine has the rules.
     alive(&mut desktop)?;
     let mut second = scene

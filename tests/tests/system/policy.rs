@@ -145,12 +145,13 @@ fn a_revocation_counts_for_a_connection_that_was_there_before_it() -> Result<()>
     let (stream, source) = scene.alice.connect()?;
     // The connection is accepted and waits for its head; only then is the user revoked.
     scene.gateway.command(&["revoke", "user", "alice"])?;
-    wait::until("the revocation", EFFECT, || {
+    let refused = wait::until("the revocation", EFFECT, || {
         match scene.alice.try_upgrade("lab")? {
-            Opened::Refused(_) => Ok(Some(())),
+            Opened::Refused(answer) => Ok(Some(answer.source)),
             Opened::WebSocket(_) => Ok(None),
         }
     })?;
+    scene.gateway.audit().connection(refused)?;
     scene.check("a late head", "revoked", || {
         let head = Browser::upgrade_head("lab", &scene.alice.upgrade_headers("lab"));
         stream.send(head.as_bytes())?;

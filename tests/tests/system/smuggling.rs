@@ -5,7 +5,9 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use postern_parts::wait;
 use postern_tests::browserless::PATIENCE;
+use postern_tests::gateway::EFFECT;
 
 use crate::scene::Scene;
 
@@ -221,5 +223,56 @@ fn a_slow_client_is_told_and_dropped() -> Result<()> {
         let _ = socket.read_to_end(&mut Vec::new());
         Ok(socket.local_addr()?)
     })?;
+    Ok(())
+}
+
+/// A connection that is dropped before any cryptography, whatever it says.
+fn dropped(scene: &Scene, reason: &str) -> Result<()> {
+    scene.check(reason, reason, || {
+        let mut socket = TcpStream::connect(scene.gateway.address)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        let source = socket.local_addr()?;
+        ensure!(
+            matches!(socket.read(&mut [0; 64]), Ok(0) | Err(_)),
+            "something was said"
+        );
+        Ok(source)
+    })?;
+    Ok(())
+}
+
+#[test]
+fn a_source_has_so_many_connections() -> Result<()> {
+    let scene = Scene::start(|configuration| {
+        configuration
+            .limit("connections_per_source_max", 3)
+            .limit("handshake_ms_max", 60_000)
+    })?;
+    let connect = || TcpStream::connect(scene.gateway.address);
+    let waiting = [connect()?, connect()?, connect()?];
+    dropped(&scene, "source_full")?;
+    drop(waiting);
+    wait::until("room", EFFECT, || Ok(scene.alice.clone().get("/").ok())).map(drop)
+}
+
+#[test]
+fn a_core_has_so_many_handshakes_and_the_node_so_many_connections() -> Result<()> {
+    let start = |key| {
+        Scene::start(|mut configuration| {
+            configuration.cores = vec![0];
+            configuration
+                .limit(key, 2)
+                .limit("handshake_ms_max", 60_000)
+        })
+    };
+    for (key, reason) in [
+        ("handshakes_per_core_max", "handshakes_full"),
+        ("connections_max", "connections_full"),
+    ] {
+        let scene = start(key)?;
+        let connect = || TcpStream::connect(scene.gateway.address);
+        let _waiting = [connect()?, connect()?];
+        dropped(&scene, reason)?;
+    }
     Ok(())
 }

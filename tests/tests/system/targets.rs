@@ -57,14 +57,18 @@ fn refused(
     Ok(failure)
 }
 
-/// Opens a desktop and uses it.
-fn works(browser: &Browser, application: &str) -> Result<()> {
+/// Opens a desktop, uses it, and waits until its end is on record.
+fn works(gateway: &Gateway, browser: &Browser, application: &str) -> Result<()> {
     let mut desktop = browser
         .desktop(application)
         .with_context(|| application.to_owned())?;
     desktop.send(b"hello")?;
     ensure!(desktop.receive_exactly(5)? == b"hello", "{application}");
-    Ok(())
+    desktop.writer().close(1000)?;
+    desktop.closed()?;
+    let source = desktop.source;
+    drop(desktop);
+    gateway.audit().connection(source).map(drop)
 }
 
 #[test]
@@ -102,7 +106,7 @@ fn weak_or_broken_machines_are_refused_with_the_reason() -> Result<()> {
     scene
         .target
         .behave(Greeting::Choose(Protocol::Nla), Work::Echo);
-    works(&scene.alice, "lab")?;
+    works(&scene.gateway, &scene.alice, "lab")?;
 
     // A machine is never offered what its application does not allow.
     let allowed = Protocols::NLA.union(Protocols::NLA_EX);
@@ -151,7 +155,7 @@ fn a_machine_that_is_not_there_is_told_apart_from_one_that_must_not_be() -> Resu
 fn the_certificate_of_the_first_use_is_kept_until_it_is_forgotten() -> Result<()> {
     let scene = Scene::start(|configuration| configuration)?;
     let first = scene.target.fingerprint();
-    works(&scene.alice, "lab")?;
+    works(&scene.gateway, &scene.alice, "lab")?;
     let pins = scene.gateway.command(&["pins", "list"])?;
     ensure!(pins.contains(&first) && pins.contains("lab"), "{pins}");
 
@@ -191,7 +195,7 @@ fn the_certificate_of_the_first_use_is_kept_until_it_is_forgotten() -> Result<()
 
     scene.gateway.command(&["pins", "forget", "lab"])?;
     wait::until("the new certificate", EFFECT, || {
-        Ok(works(&scene.alice, "lab").ok())
+        Ok(works(&scene.gateway, &scene.alice, "lab").ok())
     })?;
     let pins = scene.gateway.command(&["pins", "list"])?;
     ensure!(
@@ -204,7 +208,7 @@ fn the_certificate_of_the_first_use_is_kept_until_it_is_forgotten() -> Result<()
 #[test]
 fn a_first_use_survives_both_processes() -> Result<()> {
     let mut scene = Scene::start(|configuration| configuration)?;
-    works(&scene.alice, "lab")?;
+    works(&scene.gateway, &scene.alice, "lab")?;
     scene.gateway.stop()?;
     scene.target.change_certificate()?;
     scene.gateway.launch()?;
@@ -229,8 +233,8 @@ fn pinned_and_signed_certificates_are_the_only_ones_taken() -> Result<()> {
     let gateway = Gateway::start(configuration)?;
     let mut alice = gateway.signed_in("alice", "lab")?;
     alice.open("signed")?;
-    works(&alice, "lab")?;
-    works(&alice, "signed")?;
+    works(&gateway, &alice, "lab")?;
+    works(&gateway, &alice, "signed")?;
 
     let untrusted = |application: &str| {
         let reason = "target_certificate_untrusted";
