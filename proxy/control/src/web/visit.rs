@@ -40,7 +40,7 @@ pub(super) struct Visit {
     pub(super) place: Place,
     /// The request comes from a script.
     pub(super) is_script: bool,
-    /// The browser says that a page of this very origin sent it.
+    /// Nothing says that a page of another origin sent it.
     pub(super) is_same_origin: bool,
     cookies: String,
 }
@@ -94,8 +94,10 @@ fn host(uri: &Uri, headers: &HeaderMap) -> Option<String> {
     Some(authority.host().to_ascii_lowercase())
 }
 
-/// [RFC 6454 §7.3] A form or script of another site names that site's origin, or none. A browser
-/// that sends no `Origin` says by `Sec-Fetch-Site` where the request comes from.
+/// [RFC 6454 §7.3] A form or script of another site names that site's origin, or `null`; browsers
+/// also say by `Sec-Fetch-Site` where a request comes from. Who sends neither is no browser and has
+/// no cookies but its own. Forms carry a token bound to a cookie on top, scripts a header that no
+/// form can send.
 fn is_same_origin(headers: &HeaderMap, expected: &str) -> bool {
     let site = headers.get(FETCH_SITE);
     if site.is_some_and(|site| site != "same-origin") {
@@ -104,7 +106,7 @@ fn is_same_origin(headers: &HeaderMap, expected: &str) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     match (origins.next(), origins.next()) {
         (Some(origin), None) => origin == expected,
-        (None, _) => site.is_some(),
+        (None, _) => true,
         (Some(_), Some(_)) => false,
     }
 }
@@ -205,7 +207,7 @@ mod tests {
             true,
         );
         check(&[("sec-fetch-site", "same-origin")], true);
-        check(&[], false);
+        check(&[], true);
         check(&[("origin", "null")], false);
         check(&[("origin", "http://gw.example")], false);
         check(&[("origin", "https://gw.example:8443")], false);
