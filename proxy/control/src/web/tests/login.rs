@@ -112,7 +112,8 @@ async fn a_form_that_is_not_ours_is_refused() {
         browser.send(request, fields(csrf)).await.status
     };
     let refused = StatusCode::FORBIDDEN;
-    assert_eq!(check(&mut browser, None, &csrf).await, refused);
+    // A client that is no browser still needs the page's token.
+    assert_eq!(check(&mut browser, None, &changed).await, refused);
     assert_eq!(check(&mut browser, Some("null"), &csrf).await, refused);
     assert_eq!(
         check(&mut browser, Some("https://evil.example"), &csrf).await,
