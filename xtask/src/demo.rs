@@ -1,9 +1,9 @@
 //! `cargo xtask demo`: a gateway and a desktop on this machine, until Ctrl-C.
 
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::str::FromStr;
@@ -38,6 +38,9 @@ pub struct Arguments {
     /// Open the URL in this machine's browser.
     #[arg(long)]
     open: bool,
+    /// Cargo profile to build with; `dev` is for those who change the code.
+    #[arg(long, default_value = "release", hide = true)]
+    profile: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,14 +111,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     expect_free(arguments.port)?;
 
     eprintln!("demo: building the gateway (a few minutes the first time)");
-    let postern = program::build("postern", "postern", "release")?;
+    let postern = program::build("postern", "postern", &arguments.profile)?;
     let desktop_program = match arguments.desktop {
         Desktop::Demo => {
             eprintln!("demo: building the desktop");
             Some(program::build(
                 "postern-desktop",
                 "postern-desktop",
-                "release",
+                &arguments.profile,
             )?)
         }
         _ => None,
@@ -126,7 +129,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     ctrlc::set_handler(move || flag.store(true, Ordering::SeqCst))
         .context("cannot listen for Ctrl-C")?;
 
-    let folder = tempfile::Builder::new().prefix("postern-demo-").tempdir()?;
+    // Others may pass through it to their own cookie of the X display, and see nothing else.
+    let folder = tempfile::Builder::new()
+        .prefix("postern-demo-")
+        .permissions(Permissions::from_mode(0o711))
+        .tempdir()?;
     let password = fresh_password()?;
     // Order matters: what is dropped first is the gateway, then the desktop, then the folder.
     let outcome = start(arguments, &postern, desktop_program, &folder, &password)
@@ -286,9 +293,12 @@ fn announce(arguments: &Arguments, password: &str, folder: &Path) {
         }
         Desktop::Xrdp => {
             println!(
-                "  The desktop opens without a login of its own: on this machine, whoever can"
+                "  The desktop has no login of its own: type any name there, and press Enter in"
             );
-            println!("  reach its loopback port can use its terminal while the demo runs.");
+            println!(
+                "  xrdp's first dialog. While the demo runs, whoever can reach its port on this"
+            );
+            println!("  machine can use its terminal, too.");
         }
         Desktop::Yours { .. } => println!("  The desktop's login is that of your own server."),
     }

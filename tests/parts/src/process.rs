@@ -1,6 +1,7 @@
 //! A child process in a group of its own that never outlives us.
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -31,8 +32,7 @@ impl Process {
     /// # Errors
     /// The program or the log cannot be opened.
     pub fn start(name: &str, command: &Command, log: &Path) -> Result<Self> {
-        let output =
-            File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        let output = create(log)?;
         Self::start_with(name, command, log, Stdio::from(output.try_clone()?), output)
     }
 
@@ -41,10 +41,13 @@ impl Process {
     /// # Errors
     /// The program or a file cannot be opened.
     pub fn start_split(name: &str, command: &Command, output: &Path, log: &Path) -> Result<Self> {
-        let open = |file: &Path| {
-            File::create(file).with_context(|| format!("cannot write {}", file.display()))
-        };
-        Self::start_with(name, command, log, Stdio::from(open(output)?), open(log)?)
+        Self::start_with(
+            name,
+            command,
+            log,
+            Stdio::from(create(output)?),
+            create(log)?,
+        )
     }
 
     fn start_with(
@@ -137,6 +140,15 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// A log that only its owner reads: it may quote what is nobody else's business.
+fn create(file: &Path) -> Result<File> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options
+        .open(file)
+        .with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// Starts `command` as the leader of a process group that dies with this process.
