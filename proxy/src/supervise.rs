@@ -20,6 +20,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 const HEALTHY: Duration = Duration::from_secs(30);
 
+/// A role that has run this long can start as it is configured.
+const PROVEN: Duration = Duration::from_secs(2);
+
 /// A role that is told to end has this long.
 const END_MAX: Duration = Duration::from_secs(10);
 
@@ -30,6 +33,8 @@ struct Role {
     child: Option<Child>,
     started: Instant,
     pause: Duration,
+    /// It has run for a while with this configuration: an error at a later start may pass.
+    proven: bool,
 }
 
 /// Runs until a signal says to end, or a role can't be started at all.
@@ -72,6 +77,7 @@ impl Role {
             child: None,
             started: Instant::now(),
             pause: PAUSE_MIN,
+            proven: false,
         }
     }
 
@@ -104,7 +110,8 @@ impl Role {
     }
 
     fn ended(&mut self, status: ExitStatus) -> Result<()> {
-        if status.code() == Some(i32::from(EXIT_CONFIGURATION)) {
+        self.proven |= self.started.elapsed() >= PROVEN;
+        if status.code() == Some(i32::from(EXIT_CONFIGURATION)) && !self.proven {
             bail!(
                 "{} can't start as it is configured; see its message above",
                 self.name

@@ -6,9 +6,8 @@ use std::panic::AssertUnwindSafe;
 use futures_lite::future::or;
 use futures_lite::{AsyncWriteExt as _, FutureExt as _};
 use futures_rustls::server::TlsStream;
-use postern_access::UnixSeconds;
-use postern_access::UpgradeRequest;
 use postern_access::application::APPLICATION_COOKIE;
+use postern_access::{Permit, UnixSeconds, UpgradeRequest};
 use postern_snapshot::Limits;
 use postern_wire::http1::{self, UpgradeError};
 use postern_wire::rdcleanpath;
@@ -17,8 +16,9 @@ use postern_wire::websocket::{self, Decoder, DecoderLimits, TextPolicy};
 use crate::account::Account;
 use crate::authorize::{Authorized, authorize};
 use crate::inbox::Inbox;
+use crate::negotiate::{Negotiated, negotiate};
 use crate::relay::{self, Desktop, Durations};
-use crate::{Core, Full, Outcome, Stop, cleanpath, close, dial, negotiate, tls, upgrade, web};
+use crate::{Core, Full, Outcome, Stop, cleanpath, close, dial, tls, upgrade, web};
 
 /// What a connection turned out to be.
 enum Request {
@@ -60,12 +60,12 @@ async fn carry<C: Core>(
         Err(Full::ConnectionsOfSource) => return Outcome::SourceFull,
         Err(_) => return Outcome::ConnectionsFull,
     };
-    let state = core.state();
-    let mut browser = match tls::accept(core, &state, socket).await {
+    let mut browser = match tls::accept(core, &core.state(), socket).await {
         Ok(browser) => browser,
         Err(outcome) => return outcome,
     };
-    match request(core, &state.limits, &mut browser, local, account).await {
+    let limits = core.state().limits;
+    match request(core, &limits, &mut browser, local, account).await {
         Ok(Request::Web) => Outcome::Web,
         Ok(Request::Session(authorized)) => session(core, browser, *authorized, account).await,
         #[cfg(feature = "echo")]
@@ -159,40 +159,11 @@ async fn session<C: Core>(
         stop,
         seat: _seat,
     } = authorized;
-    let state = &*core.state();
-    let limits = DecoderLimits {
-        frame_bytes_max: state.limits.frame_bytes_max,
-    };
-    let mut decoder = Decoder::new(limits, TextPolicy::Refuse);
-    let mut inbox = Inbox::new();
     let asked = core.now();
-    let opening = async {
-        let application = permit.application();
-        let offer = cleanpath::receive(
-            core,
-            &state.limits,
-            &mut browser,
-            &mut inbox,
-            &mut decoder,
-            application,
-        )
-        .await?;
-        let (socket, address) = dial::dial(core, &permit, &state.limits).await?;
-        let negotiated =
-            negotiate::negotiate(core, state, application, &offer, socket, address).await?;
-        let response =
-            rdcleanpath::response(&address.to_string(), &negotiated.confirm, &negotiated.chain);
-        let frame = websocket::binary_frame(&response);
-        browser
-            .write_all(&frame)
-            .await
-            .map_err(|_| Outcome::BrowserLost)?;
-        browser.flush().await.map_err(|_| Outcome::BrowserLost)?;
-        Ok(negotiated)
-    };
+    let opening = open(core, &mut browser, &permit);
     let opened = or(async { Err(stop.raised().await) }, opening).await;
-    let negotiated = match opened {
-        Ok(negotiated) => negotiated,
+    let (negotiated, inbox, decoder) = match opened {
+        Ok(opened) => opened,
         Err(outcome) => {
             close::answer_websocket(core, &mut browser, &outcome).await;
             return outcome;
@@ -211,7 +182,42 @@ async fn session<C: Core>(
         target: negotiated.stream,
     };
     let durations = Durations::of(&permit, core.unix_ms());
-    let (outcome, traffic) = relay::run(core, &state.limits, desktop, durations, &stop).await;
+    let limits = core.state().limits;
+    let (outcome, traffic) = relay::run(core, &limits, desktop, durations, &stop).await;
     account.traffic(traffic);
     outcome
+}
+
+/// From the `RDCleanPath` request to its answer; with the target comes what is left of the reading
+/// side. The state is let go before the relay, which may live for hours.
+async fn open<C: Core>(
+    core: &C,
+    browser: &mut TlsStream<C::Stream>,
+    permit: &Permit,
+) -> Result<(Negotiated<C::Stream>, Inbox, Decoder), Outcome> {
+    let state = &*core.state();
+    let limits = DecoderLimits {
+        frame_bytes_max: state.limits.frame_bytes_max,
+    };
+    let mut decoder = Decoder::new(limits, TextPolicy::Refuse);
+    let mut inbox = Inbox::new();
+    let application = permit.application();
+    let offer = cleanpath::receive(
+        core,
+        &state.limits,
+        browser,
+        &mut inbox,
+        &mut decoder,
+        application,
+    )
+    .await?;
+    let (socket, address) = dial::dial(core, permit, &state.limits).await?;
+    let negotiated = negotiate(core, state, application, &offer, socket, address).await?;
+    let response =
+        rdcleanpath::response(&address.to_string(), &negotiated.confirm, &negotiated.chain);
+    let frame = websocket::binary_frame(&response);
+    let lost = |_| Outcome::BrowserLost;
+    browser.write_all(&frame).await.map_err(lost)?;
+    browser.flush().await.map_err(lost)?;
+    Ok((negotiated, inbox, decoder))
 }
