@@ -128,7 +128,9 @@ fn part(kind: Kind) -> Part {
     if let Err(error) = outcome {
         fail(&mut tally, format!("{error:#}"));
     }
-    let Tally { counts, remarks } = tally;
+    let Tally {
+        counts, remarks, ..
+    } = tally;
     report::Part {
         name: kind.name(),
         counts,
