@@ -177,14 +177,11 @@ fn ends(
     name: &str,
     reason: &str,
     within: Duration,
-    configuration: impl FnOnce(&mut Configuration),
     act: impl FnOnce(&mut Gateway) -> Result<()>,
-) -> Result<Value> {
+) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let desktop = demo_desktop(folder.path(), port::free()?, false)?;
-    let mut start = Configuration::for_target(desktop.address);
-    configuration(&mut start);
-    let mut gateway = Gateway::start(start)?;
+    let mut gateway = Gateway::for_target(desktop.address)?;
     let within = u64::try_from(within.as_millis())?;
     let ended = json!({ "reason": reason, "withinMs": within });
     let mut scenario = Scenario::start("ended", name, &with(task(&gateway, "demo"), ended))?;
@@ -192,60 +189,88 @@ fn ends(
     // The page's clock starts before the act: it can only look slower than it is.
     scenario.order("ending")?;
     act(&mut gateway)?;
-    let told = scenario.expect("ended")?;
-    scenario.pass()?;
-    Ok(told)
+    scenario.expect("ended")?;
+    scenario.pass()
+}
+
+/// Opens a desktop and leaves it alone, until the page has warned and the gateway has ended it.
+fn ends_after_a_warning(
+    name: &str,
+    reason: &str,
+    warning: &str,
+    shorten: impl FnOnce(&mut Application),
+) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let desktop = demo_desktop(folder.path(), port::free()?, false)?;
+    let mut configuration = Configuration::for_target(desktop.address);
+    shorten(configuration.application("lab"));
+    let gateway = Gateway::start(configuration)?;
+    let ended = json!({ "reason": reason, "warns": warning, "withinMs": 50_000 });
+    let mut scenario = Scenario::start("ended", name, &with(task(&gateway, "demo"), ended))?;
+    scenario.expect("connected")?;
+    scenario.order("ending")?;
+    scenario.expect("warned")?;
+    scenario.expect("ended")?;
+    scenario.pass()
 }
 
 #[test]
 fn a_killed_session_ends_on_the_page_within_two_seconds() -> Result<()> {
     let within = Duration::from_millis(CUT_MS_MAX);
-    let nothing = |_: &mut Configuration| {};
-    ends("killed", "killed", within, nothing, |gateway| {
+    ends("killed", "killed", within, |gateway| {
         let sessions = gateway.sessions()?;
         ensure!(sessions.len() == 1, "{sessions:#?}");
         let id = sessions[0]["id"].as_str().context("a session has an id")?;
         gateway.command(&["sessions", "kill", id]).map(drop)
     })
-    .map(drop)
 }
 
 #[test]
 fn a_revoked_user_is_cut_off_within_two_seconds() -> Result<()> {
     let within = Duration::from_millis(CUT_MS_MAX);
-    let nothing = |_: &mut Configuration| {};
-    ends("revoked", "revoked", within, nothing, |gateway| {
+    ends("revoked", "revoked", within, |gateway| {
         gateway.command(&["revoke", "user", "alice"]).map(drop)
     })
-    .map(drop)
 }
 
 #[test]
 fn a_policy_that_changes_cuts_a_live_session_without_a_restart() -> Result<()> {
-    let nothing = |_: &mut Configuration| {};
-    ends("policy", "policy_changed", EFFECT, nothing, |gateway| {
+    ends("policy", "policy_changed", EFFECT, |gateway| {
         gateway.reconfigure(|configuration| {
             let others = Policy::allow("others", "{ group = \"others\" }");
             configuration.application("lab").policies = vec![others];
         })
     })
-    .map(drop)
 }
 
 #[test]
-fn a_session_without_input_ends_as_idle() -> Result<()> {
-    let within = Duration::from_secs(25);
-    let short = |configuration: &mut Configuration| configuration.application("lab").idle = "12s";
-    ends("idle", "idle", within, short, |_| Ok(())).map(drop)
+fn a_session_without_input_is_warned_and_ends_as_idle() -> Result<()> {
+    ends_after_a_warning("idle", "idle", "idle", |application| {
+        application.idle = "24s"
+    })
 }
 
 #[test]
-fn a_session_ends_when_its_time_is_over() -> Result<()> {
-    let within = Duration::from_secs(45);
-    let short = |configuration: &mut Configuration| {
-        configuration.application("lab").session_duration = "30s";
-    };
-    ends("expired", "expired", within, short, |_| Ok(())).map(drop)
+fn a_session_is_warned_and_ends_when_its_time_is_over() -> Result<()> {
+    ends_after_a_warning("expired", "expired", "expires", |application| {
+        application.session_duration = "30s";
+    })
+}
+
+#[test]
+fn the_desktop_follows_the_window() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let desktop = demo_desktop(folder.path(), port::free()?, false)?;
+    let gateway = Gateway::for_target(desktop.address)?;
+    play("resize", "window", &task(&gateway, "demo"))
+}
+
+#[test]
+fn a_person_without_a_mouse_gets_to_a_desktop_and_leaves_it() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let desktop = demo_desktop(folder.path(), port::free()?, false)?;
+    let gateway = Gateway::for_target(desktop.address)?;
+    play("keyboard", "no-mouse", &task(&gateway, "demo"))
 }
 
 #[test]

@@ -12,6 +12,11 @@ await scenario(async (page) => {
   const begun = await order();
   expect(begun === 'ending', `the harness says ${begun}`);
   const start = Date.now();
+  if (task.warns !== undefined) {
+    await page.waitForSelector(`#warning[data-kind="${task.warns}"]:not([hidden])`, { timeout: task.withinMs });
+    await keep(page, `warned-${task.name}`);
+    tell('warned');
+  }
   const end = await reach(page, ['ended', 'form'], { past: ['connected', 'reconnecting'] });
   const elapsed = Date.now() - start;
   const text = await words(page);

@@ -49,14 +49,35 @@ pub fn require(names: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// `cargo` in the workspace's folder, as if started by hand. Cargo tells the programs that it runs
+/// about their package; build scripts further down would take that for a change, and compile anew.
+#[must_use]
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let told = [
+            "CARGO_PKG_",
+            "CARGO_MANIFEST_",
+            "CARGO_BIN_",
+            "CARGO_CRATE_",
+            "CARGO_PRIMARY_",
+        ];
+        let known = name.to_string_lossy();
+        if known == "OUT_DIR" || told.iter().any(|start| known.starts_with(start)) {
+            command.env_remove(&name);
+        }
+    }
+    command.current_dir(workspace());
+    command
+}
+
 /// Builds `package`'s program `name` in `profile` (`dev` or `release`), and says where it is. What
 /// is built already costs a fraction of a second.
 ///
 /// # Errors
 /// It does not build; Cargo's messages have gone to standard error.
 pub fn build(package: &str, name: &str, profile: &str) -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
+    let output = cargo()
         .args([
             "build",
             "--package",
@@ -67,7 +88,6 @@ pub fn build(package: &str, name: &str, profile: &str) -> Result<PathBuf> {
             profile,
         ])
         .args(["--message-format", "json-render-diagnostics"])
-        .current_dir(workspace())
         .stderr(std::process::Stdio::inherit())
         .output()
         .context("cannot start cargo")?;
