@@ -130,7 +130,7 @@ fn read(node: &Arc<Node>, cores: &Cores, mut messages: Messages) {
                     cores: measured,
                 });
             }
-            ToEngine::Drain => super::start::drain(node, cores),
+            ToEngine::Drain => node.drain(cores),
         }
         // Every word of control renews the lease.
         node.renew_lease();

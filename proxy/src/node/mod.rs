@@ -89,6 +89,12 @@ impl Node {
         self.elapsed_ms() < self.lease_until_ms.load(Ordering::Relaxed)
     }
 
+    /// Tells every core to drain; the process ends when they have.
+    fn drain(&self, cores: &Cores) {
+        self.draining.store(true, Ordering::Relaxed);
+        cores.iter().for_each(|core| core.send(Command::Drain));
+    }
+
     fn elapsed_ms(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }

@@ -86,12 +86,6 @@ fn end_of(thread: CoreThread) -> Result<()> {
     ended.inspect_err(|error| tracing::error!(%error, "a core has failed"))
 }
 
-/// Tells every core to drain; the process ends when they have.
-pub(super) fn drain(node: &Node, cores: &Cores) {
-    node.draining.store(true, Ordering::Relaxed);
-    cores.iter().for_each(|core| core.send(Command::Drain));
-}
-
 fn chosen_cores(wanted: &[usize]) -> Result<Vec<usize>> {
     let available = resources::cores();
     ensure!(!available.is_empty(), "the process may run on no core");
@@ -209,7 +203,7 @@ fn end_on_signal(node: Arc<Node>, cores: Cores) -> Result<()> {
         .name("signals".to_owned())
         .spawn(move || {
             if signals.forever().next().is_some() {
-                drain(&node, &cores);
+                node.drain(&cores);
             }
         })?;
     Ok(())
