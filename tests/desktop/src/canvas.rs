@@ -116,7 +116,7 @@ impl Canvas {
     /// Text with its top left at `x`, `y`; a letter is `size` pixels high and `size + gap` apart.
     pub fn text(&mut self, at: (i32, i32), size: i32, gap: i32, colour: Colour, text: &str) {
         for (nth, character) in text.chars().enumerate() {
-            if character == ' ' {
+            if character.is_whitespace() {
                 continue;
             }
             let glyph = self.glyph(character, size);
@@ -129,6 +129,12 @@ impl Canvas {
     }
 
     fn glyph(&mut self, character: char, size: i32) -> Arc<[u8]> {
+        // All that has no picture shares one: the cache has no more entries than the font.
+        let character = if has_glyph(character) {
+            character
+        } else {
+            char::REPLACEMENT_CHARACTER
+        };
         let make = || {
             (0..size * size)
                 .map(|at| cover(character, size, at % size, at / size))
@@ -148,12 +154,15 @@ pub fn has_glyph(character: char) -> bool {
     character == ' ' || character.is_ascii_graphic() || ('\u{a1}'..='\u{ff}').contains(&character)
 }
 
+/// Stands for a character that the font does not have.
+const BOX: [u8; 8] = [0x7e, 0x42, 0x42, 0x42, 0x42, 0x42, 0x7e, 0x00];
+
 fn bitmap(character: char) -> [u8; 8] {
     let code = character as usize;
     match code {
         0x20..=0x7e => font8x8::legacy::BASIC_LEGACY[code],
         0xa0..=0xff => font8x8::legacy::LATIN_LEGACY[code - 0xa0],
-        _ => font8x8::legacy::BASIC_LEGACY['?' as usize],
+        _ => BOX,
     }
 }
 
@@ -202,6 +211,15 @@ mod tests {
             .filter(|pixel| pixel[0] > 128)
             .count();
         assert!((20..200).contains(&lit), "{lit} pixels");
+    }
+
+    #[test]
+    fn characters_that_the_font_lacks_share_one_picture() {
+        let mut canvas = Canvas::new(64, 32);
+        let text: String = ('\u{4e00}'..'\u{5e00}').collect();
+        canvas.text((0, 0), 16, 0, Colour::new(255, 255, 255), &text);
+        assert_eq!(canvas.glyphs.len(), 1);
+        assert!(canvas.pixels.iter().any(|byte| *byte > 128));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod canvas;
+mod clipboard;
 mod display;
 mod identity;
 mod keyboard;
@@ -21,6 +22,7 @@ use ironrdp_server::{
 };
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::clipboard::{Clipboard, Factory};
 use crate::display::View;
 use crate::identity::Identity;
 use crate::keyboard::Input;
@@ -135,11 +137,17 @@ fn session(
         Security::Tls => builder.with_tls(acceptor),
     };
     let validator: Arc<dyn CredentialValidator> = Arc::new(OneUser(credentials.clone()));
+    let clipboard = Clipboard::default();
+    let factory = Factory {
+        clipboard: clipboard.clone(),
+        world: Arc::clone(world),
+    };
     let mut server = builder
-        .with_input_handler(Input::new(Arc::clone(world)))
+        .with_input_handler(Input::new(Arc::clone(world), clipboard))
         .with_display_handler(View::new(Arc::clone(world)))
         .with_honor_client_desktop_size(true)
         .with_bitmap_codecs(codecs())
+        .with_cliprdr_factory(Some(Box::new(factory)))
         .with_credential_validator((security == Security::Tls).then_some(validator))
         .build();
     if security == Security::Nla {

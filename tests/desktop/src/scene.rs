@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::canvas::{Area, Canvas, Colour, PIXEL_BYTES, has_glyph, text_width};
 
 /// Characters that the notes keep; the oldest go first.
-const NOTE_CHARACTERS_MAX: usize = 2_000;
+pub const NOTE_CHARACTERS_MAX: usize = 2_000;
 /// Marks of clicks that stay on the desktop.
 const MARKS_MAX: usize = 48;
 /// Points of the pointer's trail.
@@ -15,10 +15,15 @@ const TRAIL_POINTS_MAX: usize = 24;
 const TRAIL_AGE_MAX: Duration = Duration::from_millis(600);
 /// How long the ring around a click grows.
 const RIPPLE_AGE_MAX: Duration = Duration::from_millis(700);
+/// How long the notes say what was just done.
+const WORDS_AGE_MAX: Duration = Duration::from_secs(8);
+/// Below this height the notes have no line for it.
+const WORDS_WINDOW_HEIGHT_MIN: i32 = 120;
 
 const INK: Colour = Colour::new(236, 240, 248);
 const QUIET: Colour = Colour::new(160, 176, 204);
 const AMBER: Colour = Colour::new(255, 196, 104);
+const MARKED: Colour = Colour::new(48, 76, 140);
 const NIGHT: Colour = Colour::new(14, 18, 34);
 const NOTE_LETTER: i32 = 16;
 const NOTE_LINE: i32 = 24;
@@ -27,6 +32,9 @@ const NOTE_LINE: i32 = 24;
 pub struct World {
     started: Instant,
     note: String,
+    /// All of the note is selected: what comes next replaces it.
+    selected: bool,
+    words: Option<(String, Instant)>,
     pointer: (i32, i32),
     trail: VecDeque<(i32, i32, Instant)>,
     marks: VecDeque<(i32, i32, Instant)>,
@@ -39,6 +47,8 @@ impl Default for World {
         Self {
             started: Instant::now(),
             note: String::new(),
+            selected: false,
+            words: None,
             pointer: (0, 0),
             trail: VecDeque::new(),
             marks: VecDeque::new(),
@@ -55,15 +65,70 @@ impl World {
 
     /// Takes a character into the notes; `\u{8}` removes the last one.
     pub fn typed(&mut self, character: char) {
+        if has_glyph(character) || matches!(character, '\u{8}' | '\r' | '\n' | '\t') {
+            let replaced = self.replace_selection();
+            if !(replaced && character == '\u{8}') {
+                self.write(character);
+            }
+        }
+        self.shorten();
+    }
+
+    /// Takes a text from the client's clipboard into the notes; an empty one changes nothing.
+    pub fn pasted(&mut self, text: &str, now: Instant) {
+        if text.is_empty() {
+            self.say("nothing to paste".to_owned(), now);
+            return;
+        }
+        self.replace_selection();
+        for character in text.chars() {
+            if !character.is_control() || matches!(character, '\n' | '\t') {
+                self.note.push(character);
+            }
+        }
+        self.shorten();
+        self.say(format!("pasted {}", counted(text)), now);
+    }
+
+    /// The text for the client's clipboard: all of it, there is no smaller selection.
+    pub fn copied(&mut self, now: Instant) -> Option<String> {
+        if self.note.is_empty() {
+            self.say("nothing to copy".to_owned(), now);
+            return None;
+        }
+        self.say(format!("copied {}", counted(&self.note)), now);
+        Some(self.note.clone())
+    }
+
+    pub fn select(&mut self) {
+        self.selected = !self.note.is_empty();
+    }
+
+    /// Tells in the notes' window what was just done.
+    pub fn say(&mut self, words: String, now: Instant) {
+        self.words = Some((words, now));
+    }
+
+    fn replace_selection(&mut self) -> bool {
+        let selected = std::mem::take(&mut self.selected);
+        if selected {
+            self.note.clear();
+        }
+        selected
+    }
+
+    fn write(&mut self, character: char) {
         match character {
             '\u{8}' => {
                 self.note.pop();
             }
             '\r' | '\n' => self.note.push('\n'),
             '\t' => self.note.push_str("    "),
-            _ if has_glyph(character) => self.note.push(character),
-            _ => {}
+            _ => self.note.push(character),
         }
+    }
+
+    fn shorten(&mut self) {
         let excess = self
             .note
             .chars()
@@ -84,6 +149,7 @@ impl World {
 
     pub fn clicked(&mut self) {
         self.clicks += 1;
+        self.selected = false;
         self.marks
             .push_back((self.pointer.0, self.pointer.1, Instant::now()));
         if self.marks.len() > MARKS_MAX {
@@ -96,6 +162,7 @@ impl World {
         self.paint_lantern(canvas, now);
         paint_clock(canvas);
         self.paint_note(canvas, now);
+        self.paint_words(canvas, now);
         self.paint_footer(canvas);
         self.paint_pointer(canvas, now);
     }
@@ -116,7 +183,8 @@ impl World {
     fn paint_note(&self, canvas: &mut Canvas, now: Instant) {
         let area = note_area(canvas.width, canvas.height);
         let columns = ((area.width - 40) / NOTE_LETTER).max(1) as usize;
-        let rows = ((area.height - 60) / NOTE_LINE).max(1) as usize;
+        let foot = area.height >= WORDS_WINDOW_HEIGHT_MIN;
+        let rows = ((area.height - if foot { 76 } else { 60 }) / NOTE_LINE).max(1) as usize;
         let (left, top) = (area.x + 20, area.y + 48);
         if self.note.is_empty() {
             canvas.text(
@@ -130,6 +198,15 @@ impl World {
         let lines = wrap(&self.note, columns);
         let shown = &lines[lines.len().saturating_sub(rows)..];
         for (nth, line) in shown.iter().enumerate() {
+            if self.selected {
+                let marked = Area {
+                    x: left - 2,
+                    y: top + nth as i32 * NOTE_LINE - 4,
+                    width: line.chars().count() as i32 * NOTE_LETTER + 4,
+                    height: NOTE_LINE,
+                };
+                canvas.panel(marked, 0, MARKED, 255);
+            }
             canvas.text(
                 (left, top + nth as i32 * NOTE_LINE),
                 NOTE_LETTER,
@@ -148,6 +225,19 @@ impl World {
                 height: NOTE_LETTER + 4,
             };
             canvas.panel(caret, 0, AMBER, 255);
+        }
+    }
+
+    fn paint_words(&self, canvas: &mut Canvas, now: Instant) {
+        let area = note_area(canvas.width, canvas.height);
+        if area.height < WORDS_WINDOW_HEIGHT_MIN {
+            return;
+        }
+        if let Some((words, at)) = &self.words
+            && now.duration_since(*at) < WORDS_AGE_MAX
+        {
+            let at = (area.x + 20, area.y + area.height - 24);
+            canvas.text(at, 12, 0, AMBER, words);
         }
     }
 
@@ -194,6 +284,13 @@ impl World {
                 );
             }
         }
+    }
+}
+
+fn counted(text: &str) -> String {
+    match text.chars().count() {
+        1 => "1 character".to_owned(),
+        count => format!("{count} characters"),
     }
 }
 
@@ -374,6 +471,47 @@ mod tests {
             (world.marks.len(), world.trail.len()),
             (MARKS_MAX, TRAIL_POINTS_MAX)
         );
+    }
+
+    #[test]
+    fn pasted_text_is_kept_as_it_is_and_bounded() {
+        let mut world = World::default();
+        let now = Instant::now();
+        let mut check = |text: &str, note: &str, words: &str| {
+            world.pasted(text, now);
+            assert_eq!(world.note, note, "{text:?}");
+            assert_eq!(world.words.as_ref().map(|(words, _)| &**words), Some(words));
+        };
+        check("", "", "nothing to paste");
+        check("ä", "ä", "pasted 1 character");
+        check("\u{7}€\n", "ä€\n", "pasted 3 characters");
+        check("", "ä€\n", "nothing to paste");
+        world.select();
+        world.pasted(&"😀".repeat(3 * NOTE_CHARACTERS_MAX), now);
+        assert_eq!(world.note.chars().count(), NOTE_CHARACTERS_MAX);
+        picture(&world, now);
+    }
+
+    #[test]
+    fn what_is_selected_is_copied_and_replaced() {
+        let mut world = World::default();
+        let now = Instant::now();
+        assert_eq!(world.copied(now), None);
+        world.pasted("one", now);
+        let plain = picture(&world, now);
+        world.select();
+        assert_ne!(picture(&world, now), plain);
+        assert_eq!(world.copied(now).as_deref(), Some("one"));
+        world.typed('2');
+        assert_eq!(world.note, "2");
+        world.select();
+        world.typed('\u{8}');
+        assert_eq!(world.note, "");
+        world.pasted("three", now);
+        world.select();
+        world.clicked();
+        world.typed('!');
+        assert_eq!(world.note, "three!");
     }
 
     #[test]
