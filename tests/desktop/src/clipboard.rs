@@ -27,12 +27,24 @@ pub struct Clipboard {
     state: Arc<Mutex<State>>,
 }
 
+/// What is on a clipboard.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Text {
+    /// The client has it, and gives it to [`World::pasted`] in a moment.
+    Asked,
+    /// It was offered from here.
+    Own(String),
+    Nothing,
+}
+
 #[derive(Debug, Default)]
 struct State {
     sender: Option<UnboundedSender<ServerEvent>>,
     /// INVARIANT: false until the client's first list of formats. Web clients abort when the server
     /// lists its own before that, and the channel refuses data.
     ready: bool,
+    /// INVARIANT: true only while the client's list is the newest one: whoever copied last owns the
+    /// clipboard.
     client_has_text: bool,
     asked_at: Option<Instant>,
     offered: Option<String>,
@@ -52,11 +64,11 @@ impl Clipboard {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the client for its text, which comes later; false if it has none.
-    pub fn ask(&self, now: Instant) -> bool {
+    /// What Ctrl+V gets: the text of whoever copied last.
+    pub fn text(&self, now: Instant) -> Text {
         let mut state = self.state();
         if !state.ready || !state.client_has_text {
-            return false;
+            return state.offered.clone().map_or(Text::Nothing, Text::Own);
         }
         let waits = |at: Instant| now.duration_since(at) < ANSWER_MAX;
         if !state.asked_at.is_some_and(waits) {
@@ -65,7 +77,7 @@ impl Clipboard {
                 ClipboardFormatId::CF_UNICODETEXT,
             ));
         }
-        true
+        Text::Asked
     }
 
     /// Offers a text to the client; false if the client has no clipboard.
@@ -73,6 +85,8 @@ impl Clipboard {
         let mut state = self.state();
         if state.ready {
             state.offered = Some(text);
+            state.client_has_text = false;
+            state.asked_at = None;
             let formats = vec![ClipboardFormat::new(ClipboardFormatId::CF_UNICODETEXT)];
             state.send(ClipboardMessage::SendInitiateCopy(formats));
         }
@@ -139,6 +153,7 @@ impl CliprdrBackend for Channel {
         state.client_has_text = formats
             .iter()
             .any(|format| format.id() == ClipboardFormatId::CF_UNICODETEXT);
+        state.offered = None;
         // The channel drops the answer to a question about what was there before.
         state.asked_at = None;
     }
@@ -268,7 +283,7 @@ mod tests {
     fn nothing_is_sent_before_the_clients_first_list() {
         let mut connection = Connection::new();
         assert!(!connection.clipboard.offer("early".to_owned()));
-        assert!(!connection.clipboard.ask(Instant::now()));
+        assert_eq!(connection.clipboard.text(Instant::now()), Text::Nothing);
         let format = ClipboardFormatId::CF_UNICODETEXT;
         connection
             .channel
@@ -279,16 +294,31 @@ mod tests {
     #[test]
     fn a_client_without_text_is_not_asked() {
         let mut connection = Connection::ready(ClipboardFormatId::CF_DIB);
-        assert!(!connection.clipboard.ask(Instant::now()));
+        assert_eq!(connection.clipboard.text(Instant::now()), Text::Nothing);
         assert!(connection.next().is_none());
+    }
+
+    #[test]
+    fn whoever_copied_last_owns_the_clipboard() {
+        let format = ClipboardFormat::new(ClipboardFormatId::CF_UNICODETEXT);
+        let mut connection = Connection::ready(format.id());
+        let now = Instant::now();
+        assert_eq!(connection.clipboard.text(now), Text::Asked);
+        assert!(connection.clipboard.offer("mine".to_owned()));
+        let own = Text::Own("mine".to_owned());
+        assert_eq!(connection.clipboard.text(now), own);
+        connection.channel.on_remote_copy(&[format]);
+        assert_eq!(connection.clipboard.text(now), Text::Asked);
+        connection.channel.on_remote_copy(&[]);
+        assert_eq!(connection.clipboard.text(now), Text::Nothing);
     }
 
     #[test]
     fn a_text_that_was_asked_for_is_pasted_once() {
         let mut connection = Connection::ready(ClipboardFormatId::CF_UNICODETEXT);
         let now = Instant::now();
-        assert!(connection.clipboard.ask(now));
-        assert!(connection.clipboard.ask(now));
+        assert_eq!(connection.clipboard.text(now), Text::Asked);
+        assert_eq!(connection.clipboard.text(now), Text::Asked);
         assert!(matches!(
             connection.next(),
             Some(ClipboardMessage::SendInitiatePaste(
@@ -302,7 +332,7 @@ mod tests {
                 .on_format_data_response(FormatDataResponse::new_unicode_string("Grüße"));
         }
         assert_eq!(connection.note(), "Grüße");
-        assert!(connection.clipboard.ask(now));
+        assert_eq!(connection.clipboard.text(now), Text::Asked);
         connection
             .channel
             .on_format_data_response(FormatDataResponse::new_error());
@@ -314,7 +344,7 @@ mod tests {
         let mut connection = Connection::ready(ClipboardFormatId::CF_UNICODETEXT);
         let now = Instant::now();
         for later in [Duration::ZERO, ANSWER_MAX] {
-            assert!(connection.clipboard.ask(now + later));
+            assert_eq!(connection.clipboard.text(now + later), Text::Asked);
             assert!(connection.next().is_some());
         }
     }

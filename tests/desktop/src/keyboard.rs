@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use ironrdp_server::{KeyboardEvent, MouseEvent, RdpServerInputHandler};
 
-use crate::clipboard::Clipboard;
+use crate::clipboard::{Clipboard, Text};
 use crate::lock;
 use crate::scene::World;
 
@@ -87,7 +87,11 @@ impl Input {
                     lock(&self.world).say("no clipboard".to_owned(), now);
                 }
             }
-            'v' if !self.clipboard.ask(now) => lock(&self.world).pasted("", now),
+            'v' => match self.clipboard.text(now) {
+                Text::Asked => {}
+                Text::Own(text) => lock(&self.world).pasted(&text, now),
+                Text::Nothing => lock(&self.world).pasted("", now),
+            },
             _ => {}
         }
     }
