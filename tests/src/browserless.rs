@@ -34,6 +34,8 @@ pub struct Browser {
     gateway: SocketAddr,
     /// Host name in TLS and `Host`, and with the port in `Origin`.
     pub host: String,
+    /// The host belongs to one application, which is at its root.
+    own_host: bool,
     tls: Arc<ClientConfig>,
     cookies: BTreeMap<(String, String), String>,
 }
@@ -64,6 +66,7 @@ impl Browser {
         Self {
             gateway,
             host: host.to_owned(),
+            own_host: false,
             tls: trust::anything(),
             cookies: BTreeMap::new(),
         }
@@ -75,6 +78,36 @@ impl Browser {
         Self {
             host: host.to_owned(),
             ..self.clone()
+        }
+    }
+
+    /// What the same person's browser has for the own host of an application: no cookie yet, since
+    /// it keeps every host's cookies apart.
+    #[must_use]
+    pub fn on_own_host(&self, host: &str) -> Self {
+        Self {
+            own_host: true,
+            cookies: BTreeMap::new(),
+            ..self.on(host)
+        }
+    }
+
+    /// The same browser by another address of the gateway.
+    #[must_use]
+    pub fn by(&self, gateway: SocketAddr) -> Self {
+        Self {
+            gateway,
+            ..self.clone()
+        }
+    }
+
+    /// Where `application` is on this host.
+    #[must_use]
+    pub fn home(&self, application: &str) -> String {
+        if self.own_host {
+            "/".to_owned()
+        } else {
+            format!("/app/{application}/")
         }
     }
 
@@ -257,7 +290,8 @@ impl Browser {
     /// # Errors
     /// The page is refused.
     pub fn open(&mut self, application: &str) -> Result<()> {
-        let page = self.get(&format!("/app/{application}/"))?;
+        let path = self.home(application);
+        let page = self.get(&path)?;
         if page.status != 200 {
             bail!(
                 "the page of {application} answers {}: {}",
@@ -265,7 +299,6 @@ impl Browser {
                 page.text()
             );
         }
-        let path = format!("/app/{application}/");
         ensure!(
             self.cookies
                 .contains_key(&(path.clone(), APPLICATION_COOKIE.to_owned())),
@@ -281,11 +314,15 @@ impl Browser {
         found.next().map(|(_, value)| value.as_str())
     }
 
+    /// The names of all cookies that it keeps.
+    pub fn cookie_names(&self) -> impl Iterator<Item = &str> {
+        self.cookies.keys().map(|(_, name)| name.as_str())
+    }
+
     /// The token of one application.
     #[must_use]
     pub fn token(&self, application: &str) -> Option<&str> {
-        let path = format!("/app/{application}/");
-        let key = (path, APPLICATION_COOKIE.to_owned());
+        let key = (self.home(application), APPLICATION_COOKIE.to_owned());
         self.cookies.get(&key).map(String::as_str)
     }
 
@@ -352,7 +389,13 @@ impl Browser {
     /// The head of an upgrade to `application` with these headers.
     #[must_use]
     pub fn upgrade_head(application: &str, headers: &[(String, String)]) -> String {
-        let mut head = format!("GET /app/{application}/rdp HTTP/1.1\r\n");
+        Self::upgrade_head_at(&format!("/app/{application}/rdp"), headers)
+    }
+
+    /// The head of an upgrade at any path.
+    #[must_use]
+    pub fn upgrade_head_at(path: &str, headers: &[(String, String)]) -> String {
+        let mut head = format!("GET {path} HTTP/1.1\r\n");
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -382,7 +425,8 @@ impl Browser {
     /// # Errors
     /// No answer.
     pub fn try_upgrade(&self, application: &str) -> Result<Opened> {
-        let head = Self::upgrade_head(application, &self.upgrade_headers(application));
+        let path = format!("{}rdp", self.home(application));
+        let head = Self::upgrade_head_at(&path, &self.upgrade_headers(application));
         let (stream, source) = self.connect()?;
         WebSocket::open(stream, source, head.as_bytes())
     }

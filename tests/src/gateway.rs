@@ -5,7 +5,7 @@ mod certificate;
 mod configuration;
 mod metrics;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -30,13 +30,20 @@ const STOP_PATIENCE: Duration = Duration::from_secs(20);
 /// What is asked of a running gateway takes effect within this time.
 pub const EFFECT: Duration = Duration::from_secs(10);
 
+/// The program that ships.
+const SHIPPED: &str = "postern";
+/// The variant with `/echo`, which `cargo xtask test` builds as well.
+const WITH_ECHO: &str = "postern-echo";
+
 /// A running gateway; dropping it ends all its processes.
 #[derive(Debug)]
 pub struct Gateway {
+    /// Where its browsers connect: the first address of the configuration.
     pub address: SocketAddr,
     /// Host name of login, launcher and applications.
     pub host: String,
     metrics: SocketAddr,
+    program: PathBuf,
     process: Option<Process>,
     configuration: Configuration,
     audit: PathBuf,
@@ -49,15 +56,28 @@ impl Gateway {
     /// # Errors
     /// It does not start; the message quotes its log.
     pub fn start(configuration: Configuration) -> Result<Self> {
+        Self::start_program(program()?, configuration)
+    }
+
+    /// Starts the variant with `/echo`.
+    ///
+    /// # Errors
+    /// As [`Gateway::start`].
+    pub fn start_with_echo(configuration: Configuration) -> Result<Self> {
+        Self::start_program(echo_program()?, configuration)
+    }
+
+    fn start_program(program: PathBuf, configuration: Configuration) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("postern-").tempdir()?;
         let audit = match &configuration.audit_directory {
             Some(directory) => directory.clone(),
             None => folder.path().join("state/audit"),
         };
         let mut gateway = Self {
-            address: port::free()?,
+            address: reached_at(configuration.listen.first(), port::free()?.port()),
             host: "localhost".to_owned(),
             metrics: port::free()?,
+            program,
             process: None,
             configuration,
             audit,
@@ -83,7 +103,7 @@ impl Gateway {
     /// # Errors
     /// As [`Gateway::start`].
     pub fn launch(&mut self) -> Result<()> {
-        let mut command = self.postern()?;
+        let mut command = self.postern();
         command.arg("serve").arg("--config").arg(self.file());
         let log = self.folder.path().join("postern.log");
         self.process = Some(Process::start("postern", &command, &log)?);
@@ -145,7 +165,7 @@ impl Gateway {
     /// # Errors
     /// It cannot be started.
     pub fn try_command(&self, arguments: &[&str]) -> Result<Output> {
-        let mut command = self.postern()?;
+        let mut command = self.postern();
         command.args(arguments).arg("--config").arg(self.file());
         command.output().context("postern can't be started")
     }
@@ -155,7 +175,7 @@ impl Gateway {
     /// # Errors
     /// It cannot be started.
     pub fn verify_audit(&self) -> Result<Output> {
-        let mut command = self.postern()?;
+        let mut command = self.postern();
         command
             .args(["audit", "verify", "--directory"])
             .arg(&self.audit);
@@ -287,19 +307,19 @@ impl Gateway {
 
     fn write_configuration(&self) -> Result<()> {
         let folder = self.folder.path();
-        let text = self
-            .configuration
-            .to_toml(folder, &self.host, self.address, self.metrics)?;
+        let text =
+            self.configuration
+                .to_toml(folder, &self.host, self.address.port(), self.metrics)?;
         // Whole or not at all: the gateway may look at any moment.
         let new = folder.join("postern.toml.new");
         std::fs::write(&new, text)?;
         std::fs::rename(new, self.file()).context("postern.toml can't be written")
     }
 
-    fn postern(&self) -> Result<Command> {
-        let mut command = Command::new(program()?);
+    fn postern(&self) -> Command {
+        let mut command = Command::new(&self.program);
         command.current_dir(self.folder.path());
-        Ok(command)
+        command
     }
 }
 
@@ -315,19 +335,42 @@ impl Drop for Gateway {
 /// # Errors
 /// It is not there.
 pub fn program() -> Result<PathBuf> {
+    beside_this_test(SHIPPED)
+}
+
+/// The variant of it with `/echo`.
+///
+/// # Errors
+/// It is not there.
+pub fn echo_program() -> Result<PathBuf> {
+    beside_this_test(WITH_ECHO)
+}
+
+fn beside_this_test(name: &str) -> Result<PathBuf> {
     let test = std::env::current_exe()?;
-    // target/PROFILE/deps/TEST → target/PROFILE/postern
+    // target/PROFILE/deps/TEST → target/PROFILE/NAME
     let folder = test
         .ancestors()
         .nth(2)
         .context("a test lies in target/PROFILE/deps")?;
-    let program = folder.join("postern");
+    let program = folder.join(name);
     ensure!(
         program.is_file(),
-        "{} is not there: run `cargo build --package postern` in the profile of the tests first",
+        "{} is not there: `cargo xtask test --only system` builds it",
         program.display()
     );
     Ok(program)
+}
+
+/// Where a gateway that listens on `ip` is reached on this machine.
+fn reached_at(ip: Option<&IpAddr>, port: u16) -> SocketAddr {
+    let ip = match ip {
+        None => Ipv4Addr::LOCALHOST.into(),
+        Some(ip) if ip.is_unspecified() && ip.is_ipv4() => Ipv4Addr::LOCALHOST.into(),
+        Some(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        Some(ip) => *ip,
+    };
+    SocketAddr::new(ip, port)
 }
 
 /// The child of `parent` that has `argument` as its first argument.

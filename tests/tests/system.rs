@@ -4,6 +4,12 @@
 mod attacks;
 #[path = "system/audit.rs"]
 mod audit;
+#[path = "system/echo.rs"]
+mod echo;
+#[path = "system/echo_peer.rs"]
+mod echo_peer;
+#[path = "system/echo_violations.rs"]
+mod echo_violations;
 #[path = "system/frames.rs"]
 mod frames;
 #[path = "system/lifecycle.rs"]

@@ -77,6 +77,14 @@ pub fn cargo() -> Command {
 /// # Errors
 /// It does not build; Cargo's messages have gone to standard error.
 pub fn build(package: &str, name: &str, profile: &str) -> Result<PathBuf> {
+    build_with(package, name, profile, &[])
+}
+
+/// As [`build`], with features that are off by default.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_with(package: &str, name: &str, profile: &str, features: &[&str]) -> Result<PathBuf> {
     let output = cargo()
         .args([
             "build",
@@ -86,6 +94,8 @@ pub fn build(package: &str, name: &str, profile: &str) -> Result<PathBuf> {
             name,
             "--profile",
             profile,
+            "--features",
+            &features.join(","),
         ])
         .args(["--message-format", "json-render-diagnostics"])
         .stderr(std::process::Stdio::inherit())

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -27,6 +27,8 @@ pub struct Configuration {
     pub session_duration: &'static str,
     /// Empty means all.
     pub cores: Vec<usize>,
+    /// All with one port; 127.0.0.1 when empty.
+    pub listen: Vec<IpAddr>,
 }
 
 /// An `[[application]]`.
@@ -157,21 +159,31 @@ impl Configuration {
         named.next().expect("a test names its own application")
     }
 
+    fn addresses(&self, port: u16) -> Vec<String> {
+        let alone = [Ipv4Addr::LOCALHOST.into()];
+        let all = match self.listen.as_slice() {
+            [] => &alone,
+            listen => listen,
+        };
+        let addresses = all.iter().map(|ip| SocketAddr::new(*ip, port).to_string());
+        addresses.collect()
+    }
+
     pub(super) fn to_toml(
         &self,
         folder: &Path,
         host: &str,
-        listen: SocketAddr,
+        port: u16,
         metrics: SocketAddr,
     ) -> Result<String> {
         let shown = folder.display();
         let mut toml = String::new();
-        let port = listen.port();
         writeln!(toml, "[organisation]\nname = \"Example\"")?;
         writeln!(toml, "public_url = \"https://{host}:{port}\"")?;
         writeln!(
             toml,
-            "[listen]\naddresses = [\"{listen}\"]\ncores = {:?}",
+            "[listen]\naddresses = {:?}\ncores = {:?}",
+            self.addresses(port),
             self.cores
         )?;
         writeln!(toml, "[certificate]\nchain_file = \"{shown}/chain.pem\"")?;
