@@ -9,7 +9,7 @@ use futures_rustls::server::TlsStream;
 use postern_access::application::APPLICATION_COOKIE;
 use postern_access::{Permit, UnixSeconds, UpgradeRequest};
 use postern_snapshot::Limits;
-use postern_wire::http1::{self, UpgradeError};
+use postern_wire::http1::{self, Head, UpgradeError};
 use postern_wire::rdcleanpath;
 use postern_wire::websocket::{self, Decoder, DecoderLimits, TextPolicy};
 
@@ -98,7 +98,7 @@ async fn request<C: Core>(
 
     #[cfg(feature = "echo")]
     if head.path == crate::echo::PATH && head.wants_websocket() {
-        let accept = http1::websocket_accept(&head).map_err(refused_upgrade)?;
+        let accept = accept(&head, &buffer)?;
         browser
             .write_all(&accept)
             .await
@@ -115,12 +115,7 @@ async fn request<C: Core>(
         web::hand_over(core, state, browser, &buffer, account.source(), local).await?;
         return Ok(Request::Web);
     };
-    let accept = http1::websocket_accept(&head).map_err(refused_upgrade)?;
-    if buffer.len() > head.length {
-        return Err(Outcome::UpgradeMalformed(
-            "bytes before the upgrade was accepted",
-        ));
-    }
+    let accept = accept(&head, &buffer)?;
     let request = UpgradeRequest {
         application,
         origin: head.header("origin").map_err(upgrade::malformed)?,
@@ -138,6 +133,17 @@ async fn request<C: Core>(
         .map_err(|_| Outcome::ClosedEarly)?;
     browser.flush().await.map_err(|_| Outcome::ClosedEarly)?;
     Ok(Request::Session(Box::new(authorized)))
+}
+
+/// The 101 for a head at the start of `buffer`, behind which nothing may stand yet.
+fn accept(head: &Head<'_>, buffer: &[u8]) -> Result<Vec<u8>, Outcome> {
+    let accept = http1::websocket_accept(head).map_err(refused_upgrade)?;
+    if buffer.len() > head.length {
+        return Err(Outcome::UpgradeMalformed(
+            "bytes before the upgrade was accepted",
+        ));
+    }
+    Ok(accept)
 }
 
 fn refused_upgrade(error: UpgradeError) -> Outcome {

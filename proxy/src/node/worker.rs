@@ -103,7 +103,9 @@ impl Worker {
                 }
                 Ok((stream, source, local)) => {
                     let worker = self.clone();
-                    let source = SocketAddr::new(source.ip().to_canonical(), source.port());
+                    // A socket of both families shows IPv4 peers, and itself, as mapped addresses.
+                    let [source, local] = [source, local]
+                        .map(|one| SocketAddr::new(one.ip().to_canonical(), one.port()));
                     front::spawn(async move { worker.serve(stream, source, local).await });
                 }
                 Err(error) => {
