@@ -39,12 +39,17 @@ export async function typeAndSee(page, kind, round = 0) {
   }
 }
 
+/** How many pixels of the demo desktop's notes are written on. */
+export function inked(picture) {
+  return near(picture, INK, NOTES);
+}
+
 async function typeNotes(page) {
   await click(page, 0.5, 0.9);
-  const before = near(await read(page), INK, NOTES);
+  const before = inked(await read(page));
   await type(page, 'Hello from a browser, 42!\n');
   // About 40 bright pixels a letter at this size; letters are lost first where keys are.
-  await seen(page, 'the typed text in the notes', (now) => near(now, INK, NOTES) - before > 500);
+  await seen(page, 'the typed text in the notes', (now) => inked(now) - before > 500);
 }
 
 /** A terminal's own escape sequence paints its whole background: letters alone could be anything. */
@@ -63,7 +68,7 @@ async function colourTerminal(page, round) {
 }
 
 /** Clicks on the picture, at fractions of it. */
-async function click(page, x, y) {
+export async function click(page, x, y) {
   const box = await page.locator('#stage canvas').first().boundingBox();
   await page.mouse.move(box.x + box.width * x - 3, box.y + box.height * y - 3);
   await page.mouse.move(box.x + box.width * x, box.y + box.height * y);

@@ -274,6 +274,21 @@ fn a_person_without_a_mouse_gets_to_a_desktop_and_leaves_it() -> Result<()> {
 }
 
 #[test]
+fn text_goes_through_the_clipboard_to_the_desktop_and_back() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let desktop = demo_desktop(folder.path(), port::free()?, false)?;
+    let gateway = Gateway::for_target(desktop.address)?;
+    // Umlauts, two characters that the desktop's font lacks, and a second line.
+    let text = json!({ "text": "Grüße aus Köln, 100 €:\näöüß ÄÖÜ 😀" });
+    play(
+        "clipboard",
+        "clipboard",
+        &with(task(&gateway, "demo"), text),
+    )?;
+    expect_pictures(&["clipboard-pasted", "clipboard-copied"])
+}
+
+#[test]
 fn a_desktop_goes_on_when_control_is_killed_and_control_comes_back() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let desktop = demo_desktop(folder.path(), port::free()?, false)?;
