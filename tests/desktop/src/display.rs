@@ -13,9 +13,10 @@ use ironrdp_server::{
     RdpServerDisplayUpdates,
 };
 
+use crate::backdrop::backdrop;
 use crate::canvas::{Canvas, PIXEL_BYTES};
 use crate::lock;
-use crate::scene::{World, backdrop};
+use crate::scene::World;
 
 /// Time between two frames.
 const FRAME: Duration = Duration::from_millis(50);

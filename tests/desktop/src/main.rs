@@ -1,6 +1,7 @@
 //! A small RDP server that shows something alive: the demo's desktop and a target for tests.
 #![forbid(unsafe_code)]
 
+mod backdrop;
 mod canvas;
 mod clipboard;
 mod display;
