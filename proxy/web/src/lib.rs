@@ -20,17 +20,3 @@ pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
     form-action 'self'; \
     base-uri 'none'; \
     frame-ancestors 'none'";
-
-/// Headers that every answer to a browser carries, in lower case as HTTP/2 wants them. HSTS is not
-/// among them: it would lock people out of a gateway whose certificate is still self-signed.
-pub const SECURITY_HEADERS: [(&str, &str); 6] = [
-    ("content-security-policy", CONTENT_SECURITY_POLICY),
-    ("x-content-type-options", "nosniff"),
-    ("referrer-policy", "same-origin"),
-    ("cross-origin-opener-policy", "same-origin"),
-    ("cross-origin-resource-policy", "same-origin"),
-    (
-        "permissions-policy",
-        "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
-    ),
-];

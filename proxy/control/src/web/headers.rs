@@ -5,7 +5,7 @@ use axum::response::Response;
 use postern_web::CONTENT_SECURITY_POLICY;
 
 /// A page may say more of itself; what it has set stays.
-const STRICT: [(HeaderName, &str); 8] = [
+const STRICT: [(HeaderName, &str); 9] = [
     (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
     // [RFC 6797] Of this host alone: its neighbours may have no TLS.
     (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
@@ -20,6 +20,10 @@ const STRICT: [(HeaderName, &str); 8] = [
     (
         HeaderName::from_static("cross-origin-resource-policy"),
         "same-origin",
+    ),
+    (
+        HeaderName::from_static("permissions-policy"),
+        "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
     ),
     (header::CACHE_CONTROL, "no-store"),
 ];
