@@ -10,10 +10,18 @@ mod echo;
 mod echo_peer;
 #[path = "system/echo_violations.rs"]
 mod echo_violations;
+#[path = "system/families.rs"]
+mod families;
 #[path = "system/frames.rs"]
 mod frames;
+#[path = "system/keys.rs"]
+mod keys;
 #[path = "system/lifecycle.rs"]
 mod lifecycle;
+#[path = "system/own_host.rs"]
+mod own_host;
+#[path = "system/pages.rs"]
+mod pages;
 #[path = "system/policy.rs"]
 mod policy;
 #[path = "system/relay.rs"]

@@ -8,6 +8,16 @@ use crate::scene::Scene;
 
 #[test]
 fn a_renewed_certificate_is_shown_without_a_restart() -> Result<()> {
+    renewed(|scene| scene.gateway.command(&["reload"]).map(drop))
+}
+
+#[test]
+fn a_replaced_certificate_file_is_noticed_without_a_word() -> Result<()> {
+    renewed(|_| Ok(()))
+}
+
+/// Replaces the certificate, then does what makes the gateway look, if anything.
+fn renewed(look: impl FnOnce(&Scene) -> Result<()>) -> Result<()> {
     let scene = Scene::start(|configuration| configuration)?;
     let roles = || {
         Ok((
@@ -21,12 +31,15 @@ fn a_renewed_certificate_is_shown_without_a_restart() -> Result<()> {
     let first = scene.alice.certificate()?;
     let second = scene.gateway.renew_certificate()?;
     ensure!(first != second);
-    scene.gateway.command(&["reload"])?;
+    look(&scene)?;
     wait::until("the new certificate", EFFECT, || {
         Ok((scene.alice.certificate()? == second).then_some(()))
     })?;
     desktop.send(b"undisturbed")?;
     ensure!(desktop.receive_exactly(11)? == b"undisturbed");
+    // New desktops open under the new one, and the old one is gone for good.
+    drop(scene.alice.desktop("lab")?);
+    ensure!(scene.alice.certificate()? == second);
     ensure!(roles()? == before, "a process was restarted");
     Ok(())
 }
