@@ -289,6 +289,16 @@ fn text_goes_through_the_clipboard_to_the_desktop_and_back() -> Result<()> {
 }
 
 #[test]
+fn a_browser_that_shares_nothing_by_itself_exchanges_text_by_buttons() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let desktop = demo_desktop(folder.path(), port::free()?, false)?;
+    let gateway = Gateway::for_target(desktop.address)?;
+    let text = json!({ "text": "Grüße aus Köln, 100 €:\näöüß ÄÖÜ 😀" });
+    let task = with(task(&gateway, "demo"), text);
+    play("clipboard_manual", "clipboard-manual", &task)
+}
+
+#[test]
 fn a_desktop_goes_on_when_control_is_killed_and_control_comes_back() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let desktop = demo_desktop(folder.path(), port::free()?, false)?;

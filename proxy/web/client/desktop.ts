@@ -22,7 +22,15 @@ import { freshEnd, Gateway, type Status } from './gateway.js';
 import { accountOf } from './keys.js';
 import { enter, setReason, showEnd, showForm, showProgress, showStep, state, toast } from './panels.js';
 import { delayMs, reconnects, STABLE_MS } from './reconnect.js';
-import { clipboardState, type Credentials, failureOf, pause, RemoteDesktop, windowSize } from './remote.js';
+import {
+  clipboardState,
+  type Credentials,
+  failureOf,
+  onClipboardPermission,
+  pause,
+  RemoteDesktop,
+  windowSize,
+} from './remote.js';
 import { watchSockets } from './socket.js';
 import { Toolbar } from './toolbar.js';
 import { Vigil } from './vigil.js';
@@ -88,6 +96,7 @@ function start(): void {
     disconnecting = true;
   });
   byId('connect-again').addEventListener('click', () => showForm(undefined));
+  onClipboardPermission(() => state() === 'connected' && void showClipboardState());
   window.addEventListener('online', () => skipWaiting?.());
   window.addEventListener('resize', debounced(RESIZE_SETTLED_MS, followWindow));
   window.addEventListener('beforeunload', (event) => {
@@ -147,6 +156,8 @@ async function attempt(): Promise<void> {
     return;
   }
   disconnecting = false;
+  // What waited on the clipboard has gone with the old connection.
+  delete document.body.dataset['clipboard'];
   watch.forget();
   const refusal = await gateway.renew();
   if (!current()) {
@@ -368,6 +379,7 @@ async function exchange(run: () => Promise<void>, done: string): Promise<void> {
   try {
     await run();
     toast(done);
+    toolbar.close();
     delete document.body.dataset['clipboard'];
     await showClipboardState();
   } catch {

@@ -231,10 +231,19 @@ export async function clipboardState(): Promise<ClipboardState> {
   return permission === 'granted' || permission === 'prompt' ? 'automatic' : 'manual';
 }
 
-/** Undefined in browsers that know no such permission. */
+/** Calls `changed` whenever the person gives or takes the permission to read the clipboard. */
+export function onClipboardPermission(changed: () => void): void {
+  void queryClipboard().then((status) => status?.addEventListener('change', changed));
+}
+
 async function clipboardPermission(): Promise<PermissionState | undefined> {
+  return (await queryClipboard())?.state;
+}
+
+/** Undefined in browsers that know no such permission. */
+async function queryClipboard(): Promise<PermissionStatus | undefined> {
   try {
-    return (await navigator.permissions.query({ name: 'clipboard-read' as PermissionName })).state;
+    return await navigator.permissions.query({ name: 'clipboard-read' as PermissionName });
   } catch {
     return undefined;
   }

@@ -23,7 +23,8 @@ const HOVER_GRACE_MS = 700;
 const PANELS = ['view', 'keys', 'clipboard'] as const;
 
 const CLIPBOARD_WORDS: Record<ClipboardState | 'waiting', string> = {
-  automatic: 'Shared: what you copy on one side can be pasted on the other. The browser may ask for permission.',
+  automatic:
+    'Shared: what you copy on one side can be pasted on the other. If the browser asks and you refuse, send yours with the button.',
   manual: 'Your browser does not share it by itself. Use these buttons after copying.',
   waiting: 'The computer has something new on its clipboard. Take it with the button.',
   off: 'Not available: the browser allows it only on a secure page.',
@@ -75,6 +76,10 @@ export class Toolbar {
     }
   }
 
+  close(): void {
+    this.#open(false);
+  }
+
   showLatency(samples: Samples): void {
     const last = samples[samples.length - 1];
     const quality = qualityOf(samples);
@@ -90,9 +95,9 @@ export class Toolbar {
     byId('clipboard-dot').dataset['clipboard'] = state;
     byId('clipboard-text').textContent = CLIPBOARD_WORDS[state];
     document.body.dataset['clipboard'] = state;
-    for (const id of ['clipboard-send', 'clipboard-take']) {
-      byId<HTMLButtonElement>(id).disabled = state === 'off';
-    }
+    byId<HTMLButtonElement>('clipboard-send').disabled = state === 'off';
+    // In the automatic way the computer's text has been put into the browser already.
+    byId<HTMLButtonElement>('clipboard-take').disabled = state === 'off' || state === 'automatic';
   }
 
   #wireOpening(): void {
