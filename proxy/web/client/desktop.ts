@@ -41,6 +41,8 @@ const CLOSE_FRAME_MS = 1_500;
 /** Control learns of an end a moment after the engine. */
 const STATUS_LAG_MS = 400;
 const RESIZE_SETTLED_MS = 300;
+/** The channel for new sizes opens a moment after the desktop: what it is told before is lost. */
+const RESIZE_AGAIN_MS = [1_500, 5_000];
 /** The old component is gone, with its loops, before a new one is made. */
 const COMPONENT_GONE_MS = 600;
 
@@ -185,12 +187,21 @@ async function attempt(): Promise<void> {
     if (!current()) {
       return;
     }
-    const { ended } = await remote.connect(account, gateway.socket, APPLICATION, windowSize());
+    const size = windowSize();
+    const { ended } = await remote.connect(account, gateway.socket, APPLICATION, size);
     if (!current()) {
       return;
     }
     connectedAt = performance.now();
     showDesktop(before);
+    for (const ms of RESIZE_AGAIN_MS) {
+      setTimeout(() => {
+        const now = windowSize();
+        if (current() && (now.width !== size.width || now.height !== size.height)) {
+          followWindow();
+        }
+      }, ms);
+    }
     failure = await ended;
   } catch (error) {
     failure = failureOf(error);

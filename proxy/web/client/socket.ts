@@ -1,6 +1,8 @@
-// Watches the WebSocket that the RDP component opens: its close code never reaches the component.
+// Watches the WebSocket that the RDP component opens: its close code never reaches the component,
+// and messages that the gateway has put together reach it one by one (pieces.ts says why).
 
 import type { SocketEnd } from './ends.js';
+import { Pieces } from './pieces.js';
 
 /** The last socket to the watched address, as far as it has come. */
 export interface WatchedSocket {
@@ -35,6 +37,7 @@ export function watchSockets(address: string, events: SocketEvents): Watch {
       super(url, protocols);
       if (new URL(url).href === new URL(address).href) {
         last = watch(this, events, () => this.#closing);
+        cut(this);
       }
     }
 
@@ -80,4 +83,21 @@ function watch(socket: WebSocket, events: SocketEvents, closing: () => boolean):
     closed: (timeoutMs) => Promise.race([ended, new Promise<void>((done) => setTimeout(done, timeoutMs))]),
     drop: () => socket.close(),
   };
+}
+
+/** Hands messages on in pieces. Registered before the component listens, so that it sees these alone. */
+function cut(socket: WebSocket): void {
+  const pieces = new Pieces();
+  const ours = new WeakSet<Event>();
+  socket.addEventListener('message', (event: MessageEvent<unknown>) => {
+    if (pieces.done || ours.has(event) || !(event.data instanceof ArrayBuffer)) {
+      return;
+    }
+    event.stopImmediatePropagation();
+    for (const piece of pieces.take(new Uint8Array(event.data))) {
+      const part = new MessageEvent('message', { data: piece.slice().buffer, origin: event.origin });
+      ours.add(part);
+      socket.dispatchEvent(part);
+    }
+  });
 }
