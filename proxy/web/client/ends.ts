@@ -123,6 +123,9 @@ export function reasonOfCode(code: number | undefined): Reason | undefined {
  * component reports most things as a general error, so its word comes last.
  */
 export function endOf(observed: Observed): End {
+  if (hungUpAtSignIn(observed)) {
+    return { reason: endOfAttempt(observed) };
+  }
   const ofCode = reasonOfCode(observed.socket?.code);
   if (ofCode !== undefined && ofCode !== 'protocol_error') {
     return withSentence(ofCode, observed.ended);
@@ -134,6 +137,19 @@ export function endOf(observed: Observed): End {
     return { reason: ofCode };
   }
   return { reason: observed.connected ? endOfDesktop(observed) : endOfAttempt(observed) };
+}
+
+/**
+ * The computer broke off after the gateway had connected us and before there was a desktop. Whether
+ * it says good-bye or resets the connection, which the gateway calls lost, is a matter of timing.
+ */
+function hungUpAtSignIn({ connected, socket, failure }: Observed): boolean {
+  return (
+    !connected &&
+    reasonOfCode(socket?.code) === 'target_lost' &&
+    (socket?.messages ?? 0) > 0 &&
+    failure?.kind !== ErrorKind.RdCleanPath
+  );
 }
 
 /** The other reasons are consequences of what the page or the computer did first. */

@@ -92,6 +92,18 @@ check(
   { socket: { ...OPEN, code: 1000 }, ended: ended('target_closed') },
   'sign_in_refused',
 );
+for (const [failure, reason] of [[{ kind: 1, text: '' }, 'wrong_password'], [GENERAL, 'sign_in_refused']] as const) {
+  check(
+    `a connection that is reset during sign-in is the computer's refusal, too: ${reason}`,
+    { socket: { ...OPEN, code: 4006 }, failure, ended: ended('target_lost') },
+    reason,
+  );
+}
+check(
+  'a computer that speaks no RDP is lost, not refusing',
+  { socket: { ...OPEN, code: 4006 }, failure: { kind: 4, text: '', socketError: 10054 } },
+  'target_lost',
+);
 check(
   'what the browser did is not a reason',
   { failure: { kind: 1, text: '' }, ended: ended('closed_by_browser') },
