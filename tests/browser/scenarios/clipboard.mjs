@@ -61,6 +61,16 @@ await scenario(
     await setOwn(page, 'once more');
     await pause(TOLD_MS);
     await copyAll(page, `${task.text} 42`);
+    // A new size makes the server start over with the picture, not with the clipboard.
+    await page.setViewportSize({ width: 1000, height: 700 });
+    await seen(page, 'a smaller desktop', (now) => now.width <= 1010);
+    await setOwn(page, 'nach der neuen Größe');
+    await pause(TOLD_MS);
+    await page.keyboard.press('Control+v', { delay: 30 });
+    await pause(TOLD_MS);
+    await setOwn(page, 'between');
+    await pause(TOLD_MS);
+    await copyAll(page, 'nach der neuen Größe');
     const now = await state(page);
     expect(now.state === 'connected' && now.attempt === undefined, `the page is ${now.state}`);
   },
