@@ -3,11 +3,13 @@
 use std::io::{BufRead as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
+use postern_access::UnixSeconds;
+use postern_access::duration::Duration;
 use postern_control::admin::{Client, Revoked};
 use postern_control::{Config, ControlError, audit};
-use postern_snapshot::LiveSession;
 use postern_snapshot::message::KillSelector;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
@@ -69,6 +71,11 @@ fn say(text: &str) -> Result<ExitCode> {
     print(&format!("{text}\n"))
 }
 
+fn now() -> UnixSeconds {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
+    UnixSeconds(elapsed.unwrap_or_default().as_secs())
+}
+
 /// Speaks to the control process that runs with this configuration, even when the file has been
 /// broken since.
 fn client(path: &Path) -> Result<Client> {
@@ -85,22 +92,15 @@ fn sessions(path: &Path, action: Sessions) -> Result<ExitCode> {
         Sessions::List { json: false } => {
             let mut sessions = client.sessions()?;
             sessions.sort_by_key(|session| session.opened_at);
+            let now = now();
             let mut text = String::new();
             for session in &sessions {
-                let LiveSession {
-                    id,
-                    application,
-                    email,
-                    source,
-                    target,
-                    opened_at,
-                    ..
-                } = session;
-                let line = format!(
-                    "{id}  {email}  {application}  {source} -> {target}  since {}\n",
-                    opened_at.0
-                );
-                text.push_str(&line);
+                let lived = Duration(session.opened_at.until(now));
+                let left = Duration(now.until(session.valid_until));
+                text.push_str(&format!(
+                    "{}  {}  {}  {} -> {}  open for {lived}, ends in {left}\n",
+                    session.id, session.email, session.application, session.source, session.target,
+                ));
             }
             if sessions.is_empty() {
                 text.push_str("no live sessions\n");
@@ -137,7 +137,7 @@ fn status(path: &Path) -> Result<ExitCode> {
     print(&format!(
         "version             {}\nengine              {up}\nsnapshot            {} (in force: {})\n\
          live sessions       {}\napplications        {}\nusers               {}\n\
-         kept certificates   {}\naudit checkpoint    {}\ncertificate until   {} (Unix seconds)\n",
+         kept certificates   {}\naudit checkpoint    {}\ncertificate ends in {}\n",
         status.program,
         status.snapshot_version,
         status.snapshot_version_applied,
@@ -146,7 +146,7 @@ fn status(path: &Path) -> Result<ExitCode> {
         status.users,
         status.pins,
         status.checkpoint,
-        status.certificate_expires_at,
+        Duration(now().until(UnixSeconds(status.certificate_expires_at))),
     ))
 }
 
