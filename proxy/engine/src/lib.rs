@@ -20,7 +20,10 @@ pub enum EngineError {
     },
     #[error("core {0} is not one that this process may run on")]
     Core(usize),
-    #[error("executor on core {core}: {why}")]
+    #[error(
+        "executor on core {core}: {why}; io_uring has to be allowed (Linux 5.8 or newer, \
+         kernel.io_uring_disabled = 0, no seccomp filter against it, as containers have)"
+    )]
     Executor { core: usize, why: String },
     #[error("{limit} is {have}, {need} are needed: {remedy}")]
     Resource {
