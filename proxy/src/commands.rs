@@ -1,17 +1,18 @@
 //! What each command does.
 
-use std::io::{BufRead as _, Write as _};
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use postern_access::UnixSeconds;
 use postern_access::duration::Duration;
 use postern_control::admin::{Client, Revoked};
 use postern_control::{Config, ControlError, audit};
 use postern_snapshot::message::KillSelector;
 use ring::rand::{SecureRandom as _, SystemRandom};
+use zeroize::Zeroizing;
 
 use crate::node::{self, EngineArguments};
 use crate::{Audit, Command, Pins, Revoke, Sessions, supervise};
@@ -220,11 +221,7 @@ fn verify(directory: &Path, keys: Option<&Path>) -> Result<ExitCode> {
 }
 
 fn hash_password() -> Result<ExitCode> {
-    let mut password = String::new();
-    std::io::stdin()
-        .lock()
-        .read_line(&mut password)
-        .context("standard input")?;
+    let password = Zeroizing::new(read_password()?);
     let password = password.trim_end_matches(['\r', '\n']);
     let mut salt = [0; 16];
     SystemRandom::new()
@@ -232,4 +229,21 @@ fn hash_password() -> Result<ExitCode> {
         .map_err(|_| anyhow::anyhow!("the system has no randomness"))?;
     let hash = postern_login::local::hash_password(password, &salt)?;
     print(&format!("{hash}\n"))
+}
+
+/// The first line of standard input; at a terminal asked for twice and not shown.
+fn read_password() -> Result<String> {
+    if !std::io::stdin().is_terminal() {
+        let mut password = String::new();
+        let read = std::io::stdin().lock().read_line(&mut password);
+        read.context("standard input")?;
+        return Ok(password);
+    }
+    let password = rpassword::prompt_password("Password: ")?;
+    let again = Zeroizing::new(rpassword::prompt_password("Again: ")?);
+    ensure!(
+        password == *again,
+        "the two are not the same; nothing was printed"
+    );
+    Ok(password)
 }
