@@ -12,6 +12,10 @@ use crate::EngineError;
 /// How long a core may think without looking at its ring: bounds the unfairness between tasks.
 const PREEMPT: Duration = Duration::from_millis(5);
 
+/// Memory that a core registers with the kernel for direct file I/O: the least, since the journal
+/// writes through the page cache. Processes without privileges may lock a few MiB only.
+const REGISTERED_BYTES: usize = 64 * 1024;
+
 /// Starts `work` on an executor of its own, pinned to `core`.
 ///
 /// # Errors
@@ -28,6 +32,7 @@ where
             let executor = LocalExecutorBuilder::new(Placement::Fixed(core))
                 .name(&format!("core-{core}"))
                 .preempt_timer(PREEMPT)
+                .io_memory(REGISTERED_BYTES)
                 .make()
                 .map_err(|error| failed(error.to_string()))?;
             executor.run(async move { work().await });
