@@ -274,6 +274,14 @@ fn a_person_without_a_mouse_gets_to_a_desktop_and_leaves_it() -> Result<()> {
 }
 
 #[test]
+fn the_bar_sends_special_keys_types_by_character_and_fills_the_screen() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let desktop = demo_desktop(folder.path(), port::free()?, false)?;
+    let gateway = Gateway::for_target(desktop.address)?;
+    play("controls", "bar", &task(&gateway, "demo"))
+}
+
+#[test]
 fn text_goes_through_the_clipboard_to_the_desktop_and_back() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let desktop = demo_desktop(folder.path(), port::free()?, false)?;
