@@ -3,12 +3,12 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use postern_access::UnixSeconds;
 use postern_access::duration::Duration;
 use postern_control::admin::{Client, Revoked};
+use postern_control::clock::now;
 use postern_control::{Config, ControlError, audit};
 use postern_snapshot::message::KillSelector;
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -70,11 +70,6 @@ fn check(path: &Path) -> Result<ExitCode> {
 
 fn say(text: &str) -> Result<ExitCode> {
     print(&format!("{text}\n"))
-}
-
-fn now() -> UnixSeconds {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
-    UnixSeconds(elapsed.unwrap_or_default().as_secs())
 }
 
 /// Speaks to the control process that runs with this configuration, even when the file has been

@@ -1,4 +1,4 @@
-//! The one place where control reads the time.
+//! The one place where the wall clock is read.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,12 +1,12 @@
 //! Receives the `RDCleanPath` request: the first thing that a browser says on its WebSocket.
 
-use futures_lite::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use futures_lite::{AsyncRead, AsyncWrite};
 use postern_access::Application;
 use postern_snapshot::Limits;
 use postern_wire::rdcleanpath::{self, Request};
 use postern_wire::websocket::{self, Decoder, Event};
 
-use crate::core::within;
+use crate::core::{send, within};
 use crate::inbox::Inbox;
 use crate::negotiate::Offer;
 use crate::{Core, Outcome};
@@ -75,11 +75,8 @@ async fn collect(
             }
             Some(Event::Ping(payload)) => {
                 let pong = websocket::pong(&filled[payload]);
-                browser
-                    .write_all(&pong)
-                    .await
-                    .map_err(|_| Outcome::BrowserLost)?;
-                browser.flush().await.map_err(|_| Outcome::BrowserLost)?;
+                let sent = send(browser, &pong).await;
+                sent.map_err(|_| Outcome::BrowserLost)?;
             }
             Some(Event::Pong(_)) => {}
             Some(Event::Close(_)) => return Err(Outcome::BrowserClosed),

@@ -7,7 +7,7 @@ use postern_wire::rdcleanpath::{self, Failure};
 use postern_wire::x224::{self, Confirm};
 use postern_wire::{http1, websocket};
 
-use crate::core::within;
+use crate::core::{send, within};
 use crate::{Core, Outcome};
 
 /// Saying good-bye takes no longer than this, and as long again for the peer to hear it.
@@ -64,8 +64,7 @@ pub(crate) async fn answer_websocket<C: Core>(
 /// with unread input resets it, and a reset overtakes what was written.
 async fn say<C: Core>(core: &C, browser: &mut (impl AsyncRead + AsyncWrite + Unpin), bytes: &[u8]) {
     let write = async {
-        browser.write_all(bytes).await?;
-        browser.flush().await?;
+        send(browser, bytes).await?;
         browser.close().await
     };
     if matches!(within(core, GOODBYE_MS_MAX, write).await, Ok(Ok(()))) {

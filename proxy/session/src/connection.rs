@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 
+use futures_lite::FutureExt as _;
 use futures_lite::future::or;
-use futures_lite::{AsyncWriteExt as _, FutureExt as _};
 use futures_rustls::server::TlsStream;
 use postern_access::application::APPLICATION_COOKIE;
 use postern_access::{Permit, UnixSeconds, UpgradeRequest};
@@ -15,6 +15,7 @@ use postern_wire::websocket::{self, Decoder, DecoderLimits, TextPolicy};
 
 use crate::account::Account;
 use crate::authorize::{Authorized, authorize};
+use crate::core::send;
 use crate::inbox::Inbox;
 use crate::negotiate::{Negotiated, negotiate};
 use crate::relay::{self, Desktop, Durations};
@@ -99,11 +100,8 @@ async fn request<C: Core>(
     #[cfg(feature = "echo")]
     if head.path == crate::echo::PATH && head.wants_websocket() {
         let accept = accept(&head, &buffer)?;
-        browser
-            .write_all(&accept)
-            .await
-            .map_err(|_| Outcome::ClosedEarly)?;
-        browser.flush().await.map_err(|_| Outcome::ClosedEarly)?;
+        let sent = send(browser, &accept).await;
+        sent.map_err(|_| Outcome::ClosedEarly)?;
         return Ok(Request::Echo);
     }
 
@@ -127,11 +125,8 @@ async fn request<C: Core>(
         now: UnixSeconds(core.unix_ms() / 1000),
     };
     let authorized = authorize(core, state, &request, account).await?;
-    browser
-        .write_all(&accept)
-        .await
-        .map_err(|_| Outcome::ClosedEarly)?;
-    browser.flush().await.map_err(|_| Outcome::ClosedEarly)?;
+    let sent = send(browser, &accept).await;
+    sent.map_err(|_| Outcome::ClosedEarly)?;
     Ok(Request::Session(Box::new(authorized)))
 }
 
@@ -222,8 +217,7 @@ async fn open<C: Core>(
     let response =
         rdcleanpath::response(&address.to_string(), &negotiated.confirm, &negotiated.chain);
     let frame = websocket::binary_frame(&response);
-    let lost = |_| Outcome::BrowserLost;
-    browser.write_all(&frame).await.map_err(lost)?;
-    browser.flush().await.map_err(lost)?;
+    let sent = send(browser, &frame).await;
+    sent.map_err(|_| Outcome::BrowserLost)?;
     Ok((negotiated, inbox, decoder))
 }

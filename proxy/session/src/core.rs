@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
-use futures_lite::{AsyncRead, AsyncWrite};
+use futures_lite::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use postern_access::{Fingerprint, Permit};
 use postern_audit::Record;
 use postern_snapshot::{CoreMetrics, LiveSession, ToControl};
@@ -87,6 +87,12 @@ pub trait Core {
     async fn pin(&self, application: &str, seen: Fingerprint) -> Option<Fingerprint>;
     /// Tells control.
     fn report(&self, message: ToControl);
+}
+
+/// Writes all of `bytes`, past the buffers of TLS: what is not flushed may be held back there.
+pub(crate) async fn send(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    writer.write_all(bytes).await?;
+    writer.flush().await
 }
 
 /// The time for something ran out.

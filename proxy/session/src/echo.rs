@@ -7,6 +7,7 @@ use postern_wire::websocket::{
 };
 
 use crate::close::linger;
+use crate::core::send;
 use crate::inbox::Inbox;
 use crate::{Core, Outcome};
 
@@ -43,8 +44,7 @@ async fn echo(
             Ok(step) => step,
             Err(error) => {
                 let goodbye = websocket::close_frame(error.close_code(), error.label());
-                browser.write_all(&goodbye).await?;
-                return browser.flush().await;
+                return send(browser, &goodbye).await;
             }
         };
         match step.event {
@@ -82,8 +82,7 @@ async fn echo(
                     Some((code, _)) => websocket::close_frame(code, ""),
                     None => websocket::close_without_code(),
                 };
-                browser.write_all(&goodbye).await?;
-                return browser.flush().await;
+                return send(browser, &goodbye).await;
             }
         }
         inbox.consume(step.consumed);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _};
+use futures_lite::AsyncReadExt as _;
 use futures_rustls::TlsConnector;
 use futures_rustls::client::TlsStream;
 use postern_access::{Application, CertificatePolicy, Fingerprint, RdpSecurity};
@@ -10,7 +10,7 @@ use postern_snapshot::ToControl;
 use postern_wire::x224::{self, Confirm, ConnectionRequest, Protocol, Protocols, Refused};
 use rustls_pki_types::ServerName;
 
-use crate::core::within;
+use crate::core::{send, within};
 use crate::state::provider;
 use crate::verifier::{Judge, TargetVerifier};
 use crate::{Core, Outcome, State};
@@ -119,8 +119,7 @@ async fn agree(
     socket: &mut (impl futures_lite::AsyncRead + futures_lite::AsyncWrite + Unpin),
 ) -> Result<(Vec<u8>, &'static str), Outcome> {
     let lost = |_| Outcome::TargetProtocol("the target closed during the X.224 negotiation");
-    socket.write_all(&offer.request).await.map_err(lost)?;
-    socket.flush().await.map_err(lost)?;
+    send(socket, &offer.request).await.map_err(lost)?;
     let mut confirm = vec![0; TPKT_HEADER_BYTES];
     socket.read_exact(&mut confirm).await.map_err(lost)?;
     let length = x224::confirm_length(&confirm)

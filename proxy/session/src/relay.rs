@@ -18,6 +18,7 @@ use postern_wire::websocket::{self, Decoder, Event, Opcode};
 
 use crate::account::Traffic;
 use crate::close::{briefly, linger};
+use crate::core::send;
 use crate::inbox::Inbox;
 use crate::replies::{Replies, Reply};
 use crate::{Core, Outcome, Stop};
@@ -326,7 +327,7 @@ impl<C: Core> Flow<'_, C> {
         bytes: &[u8],
     ) -> bool {
         self.browser_write_since.set(Some(self.core.now()));
-        let written = browser.write_all(bytes).await.is_ok() && browser.flush().await.is_ok();
+        let written = send(browser, bytes).await.is_ok();
         self.browser_write_since.set(None);
         written
     }

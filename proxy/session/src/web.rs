@@ -7,7 +7,7 @@ use futures_lite::io::split;
 use futures_lite::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use postern_wire::proxy_protocol;
 
-use crate::core::within;
+use crate::core::{send, within};
 use crate::{Core, Outcome, State};
 
 /// Control answers within this time or not at all.
@@ -64,10 +64,7 @@ async fn pump<C: Core>(
 ) {
     let mut buffer = [0; BUFFER_BYTES];
     while let Ok(Ok(bytes @ 1..)) = within(core, idle_ms_max, reader.read(&mut buffer)).await {
-        let write = async {
-            writer.write_all(&buffer[..bytes]).await?;
-            writer.flush().await
-        };
+        let write = send(writer, &buffer[..bytes]);
         if !matches!(within(core, idle_ms_max, write).await, Ok(Ok(()))) {
             return;
         }

@@ -4,9 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use postern_audit::{Chain, Event, Record};
+use postern_control::clock::unix_ms;
 use postern_engine::journal::{Journal, JournalError, Ticket};
 use postern_snapshot::CoreMetrics;
 
@@ -100,11 +100,4 @@ impl Spool {
         inner.records.set(inner.records.get() + 1);
         inner.journal.append(line.as_bytes())
     }
-}
-
-fn unix_ms() -> u64 {
-    let elapsed = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }

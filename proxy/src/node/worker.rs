@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use postern_access::{Fingerprint, Permit, RefusalKind, UnixSeconds};
 use postern_audit::Record;
@@ -234,10 +234,7 @@ impl Core for Worker {
     }
 
     fn unix_ms(&self) -> u64 {
-        let elapsed = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+        postern_control::clock::unix_ms()
     }
 
     fn random(&self) -> [u8; 16] {
