@@ -1,0 +1,123 @@
+//! Blocks of memory that flows borrow while bytes are under way: an idle flow holds none.
+
+/// Bytes that one receive, from its arming to its end, may bring: a driver arms a receive only when
+/// a flow wants bytes, and never lets it bring more than this.
+pub const RECEIVE_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of a block: what one receive brings, a TLS record that was left unfinished before it, and
+/// the framing of both.
+pub const BLOCK_BYTES: usize = RECEIVE_BYTES_MAX + 20 * 1024;
+
+/// Free blocks that a pool keeps; more are given back to the system.
+const FREE_BLOCKS_MAX: usize = 64;
+
+/// Lends blocks to the flows of one core. The last one given back goes out first: it is still in the cache.
+#[derive(Debug, Default)]
+pub struct Pool {
+    free: Vec<Box<[u8]>>,
+    lent: usize,
+}
+
+impl Pool {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Blocks that are lent out now.
+    #[must_use]
+    pub fn lent(&self) -> usize {
+        self.lent
+    }
+
+    fn take(&mut self) -> Box<[u8]> {
+        self.lent += 1;
+        self.free
+            .pop()
+            .unwrap_or_else(|| vec![0; BLOCK_BYTES].into_boxed_slice())
+    }
+
+    fn give_back(&mut self, block: Box<[u8]>) {
+        self.lent -= 1;
+        if self.free.len() < FREE_BLOCKS_MAX {
+            self.free.push(block);
+        }
+    }
+}
+
+/// A queue of bytes in at most one block: filled at its end, taken from its start, nothing moved while
+/// somebody may look at it.
+#[derive(Debug, Default)]
+pub struct Queue {
+    block: Option<Box<[u8]>>,
+    start: usize,
+    end: usize,
+}
+
+impl Queue {
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Bytes that can still be appended before everything was taken.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        BLOCK_BYTES - self.end
+    }
+
+    #[must_use]
+    pub fn filled(&self) -> &[u8] {
+        self.block.as_deref().map_or(&[], |block| &block[self.start..self.end])
+    }
+
+    pub fn filled_mut(&mut self) -> &mut [u8] {
+        let range = self.start..self.end;
+        self.block.as_deref_mut().map_or(&mut [], |block| &mut block[range])
+    }
+
+    /// The free end of the block, [`Self::room`] long; what is written there counts after [`Self::commit`].
+    pub fn space(&mut self, pool: &mut Pool) -> &mut [u8] {
+        let end = self.end;
+        &mut self.block.get_or_insert_with(|| pool.take())[end..]
+    }
+
+    /// The first `bytes` of [`Self::space`] are filled now.
+    pub fn commit(&mut self, bytes: usize) {
+        self.end += bytes;
+        debug_assert!(self.end <= BLOCK_BYTES, "no more is committed than there was space");
+    }
+
+    /// Appends all of `bytes`; whether there was room.
+    #[must_use]
+    pub fn push(&mut self, bytes: &[u8], pool: &mut Pool) -> bool {
+        if bytes.len() > self.room() {
+            return false;
+        }
+        self.space(pool)[..bytes.len()].copy_from_slice(bytes);
+        self.commit(bytes.len());
+        true
+    }
+
+    /// The first `bytes` are done with; an empty queue gives its block back.
+    pub fn consume(&mut self, bytes: usize, pool: &mut Pool) {
+        self.start += bytes;
+        debug_assert!(self.start <= self.end, "no more is consumed than is there");
+        if self.is_empty() {
+            self.clear(pool);
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self, pool: &mut Pool) {
+        (self.start, self.end) = (0, 0);
+        if let Some(block) = self.block.take() {
+            pool.give_back(block);
+        }
+    }
+}
