@@ -1,0 +1,255 @@
+//! One direction's protection: the cipher's key, its initialisation vector, and the count of records.
+
+use std::ops::Range;
+
+#[cfg(feature = "fips")]
+use aws_lc_rs::aead;
+#[cfg(not(feature = "fips"))]
+use ring::aead;
+
+use aead::{Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use rustls::ConnectionTrafficSecrets;
+
+use super::header::{Content, HEADER_BYTES, Header};
+use super::{CHANGE_CIPHER_SPEC, PLAINTEXT_BYTES_MAX, RecordError};
+
+/// Bytes of the tag behind the ciphertext, the same for every cipher.
+pub(super) const TAG_BYTES: usize = 16;
+
+/// [RFC 5288 §3] Bytes of the nonce that TLS 1.2 sends with every AES-GCM record.
+pub(super) const EXPLICIT_NONCE_BYTES: usize = 8;
+
+/// [RFC 8446 §5.2] Bytes of the content type that TLS 1.3 seals behind the plaintext.
+pub(super) const INNER_CONTENT_BYTES: usize = 1;
+
+/// [RFC 8446 §5.2, RFC 5246 §6.2.3] Bytes by which a ciphertext may be longer than a plaintext.
+const EXPANSION_TLS13_MAX: usize = 256;
+const EXPANSION_TLS12_MAX: usize = 2048;
+
+/// [RFC 8446 §5.3] Records are counted up to here and never wrapped.
+const SEQUENCE_MAX: u64 = u64::MAX - 1;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    Tls12,
+    Tls13,
+}
+
+/// How a record looks on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// [RFC 8446 §5.2] The content type is sealed; the header is authenticated.
+    Tls13,
+    /// [RFC 5246 §6.2.3.3, RFC 5288 §3] Half the nonce is sent; number, type and length are authenticated.
+    Tls12Gcm,
+    /// [RFC 5246 §6.2.3.3, RFC 7905 §2] As before, but no part of the nonce is sent.
+    Tls12ChaCha,
+}
+
+/// Protects, or unprotects, the records of one direction under one key.
+pub(super) struct Protection {
+    key: LessSafeKey,
+    iv: [u8; NONCE_LEN],
+    sequence: u64,
+    layout: Layout,
+}
+
+impl Protection {
+    /// Protection that goes on at record number `sequence`.
+    pub(super) fn new(
+        version: Version,
+        (sequence, secrets): (u64, ConnectionTrafficSecrets),
+    ) -> Result<Self, RecordError> {
+        let (algorithm, key, iv) = match &secrets {
+            ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&aead::AES_128_GCM, key, iv),
+            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&aead::AES_256_GCM, key, iv),
+            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => {
+                (&aead::CHACHA20_POLY1305, key, iv)
+            }
+            _ => return Err(RecordError::Suite),
+        };
+        let layout = match version {
+            Version::Tls13 => Layout::Tls13,
+            Version::Tls12 if *algorithm == aead::CHACHA20_POLY1305 => Layout::Tls12ChaCha,
+            Version::Tls12 => Layout::Tls12Gcm,
+        };
+        let key = UnboundKey::new(algorithm, key.as_ref()).map_err(|_| RecordError::Suite)?;
+        Ok(Self {
+            key: LessSafeKey::new(key),
+            iv: iv.as_ref().try_into().map_err(|_| RecordError::Suite)?,
+            sequence,
+            layout,
+        })
+    }
+
+    /// Records protected under this key so far.
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Where the plaintext of a record begins.
+    pub(super) fn payload_start(&self) -> usize {
+        match self.layout {
+            Layout::Tls13 | Layout::Tls12ChaCha => HEADER_BYTES,
+            Layout::Tls12Gcm => HEADER_BYTES + EXPLICIT_NONCE_BYTES,
+        }
+    }
+
+    /// Bytes that follow a record's plaintext.
+    pub(super) fn trailer_bytes(&self) -> usize {
+        match self.layout {
+            Layout::Tls13 => INNER_CONTENT_BYTES + TAG_BYTES,
+            Layout::Tls12Gcm | Layout::Tls12ChaCha => TAG_BYTES,
+        }
+    }
+
+    /// Judges a peer's record by its header, before its body is there.
+    pub(super) fn admit(&self, header: &Header) -> Result<(), RecordError> {
+        if header.content == Content::ChangeCipherSpec {
+            return Err(CHANGE_CIPHER_SPEC);
+        }
+        let expansion_max = match self.layout {
+            Layout::Tls13 if header.content != Content::ApplicationData => {
+                return Err(RecordError::Unexpected("it is not protected"));
+            }
+            Layout::Tls13 => EXPANSION_TLS13_MAX,
+            Layout::Tls12Gcm | Layout::Tls12ChaCha => EXPANSION_TLS12_MAX,
+        };
+        if header.length > PLAINTEXT_BYTES_MAX + expansion_max {
+            return Err(RecordError::Oversized);
+        }
+        if HEADER_BYTES + header.length < self.payload_start() + self.trailer_bytes() {
+            return Err(RecordError::Malformed("it is too short to be protected"));
+        }
+        Ok(())
+    }
+
+    /// Decrypts `record`, whose header was admitted, where it lies: what it carries, and where that is.
+    pub(super) fn open(
+        &mut self,
+        header: &Header,
+        record: &mut [u8],
+    ) -> Result<(Content, Range<usize>), RecordError> {
+        let start = self.payload_start();
+        let nonce = match self.layout {
+            Layout::Tls13 | Layout::Tls12ChaCha => self.nonce(),
+            Layout::Tls12Gcm => {
+                let mut nonce = self.iv;
+                nonce[NONCE_LEN - EXPLICIT_NONCE_BYTES..]
+                    .copy_from_slice(&record[HEADER_BYTES..start]);
+                nonce
+            }
+        };
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let sealed = &mut record[start..];
+        let plain = match self.layout {
+            Layout::Tls13 => self
+                .key
+                .open_in_place(nonce, Aad::from(header.bytes), sealed),
+            Layout::Tls12Gcm | Layout::Tls12ChaCha => {
+                let aad = self.aad(header, sealed.len() - TAG_BYTES);
+                self.key.open_in_place(nonce, Aad::from(aad), sealed)
+            }
+        };
+        let plain: &[u8] = plain.map_err(|_| RecordError::Forged)?;
+        let (content, length) = match self.layout {
+            Layout::Tls13 => unpad(plain)?,
+            Layout::Tls12Gcm | Layout::Tls12ChaCha => (header.content, plain.len()),
+        };
+        if length > PLAINTEXT_BYTES_MAX {
+            return Err(RecordError::Oversized);
+        }
+        self.count()?;
+        Ok((content, start..start + length))
+    }
+
+    /// Seals a record in `space`: its plaintext stands there already, `length` bytes from
+    /// [`Self::payload_start`] on. How long the record has become.
+    pub(super) fn seal(
+        &mut self,
+        content: Content,
+        space: &mut [u8],
+        length: usize,
+    ) -> Result<usize, RecordError> {
+        let start = self.payload_start();
+        let end = start + length + self.trailer_bytes();
+        let record = space.get_mut(..end).ok_or(RecordError::NoRoom)?;
+        let nonce = self.nonce();
+        let outer = match self.layout {
+            Layout::Tls13 => {
+                record[start + length] = content as u8;
+                Content::ApplicationData
+            }
+            Layout::Tls12Gcm => {
+                record[HEADER_BYTES..start]
+                    .copy_from_slice(&nonce[NONCE_LEN - EXPLICIT_NONCE_BYTES..]);
+                content
+            }
+            Layout::Tls12ChaCha => content,
+        };
+        let header = Header::ours(outer, end - HEADER_BYTES);
+        record[..HEADER_BYTES].copy_from_slice(&header.bytes);
+
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let (plain, trailer) = record[start..].split_at_mut(end - start - TAG_BYTES);
+        let tag = match self.layout {
+            Layout::Tls13 => {
+                self.key
+                    .seal_in_place_separate_tag(nonce, Aad::from(header.bytes), plain)
+            }
+            Layout::Tls12Gcm | Layout::Tls12ChaCha => {
+                let aad = self.aad(&header, length);
+                self.key
+                    .seal_in_place_separate_tag(nonce, Aad::from(aad), plain)
+            }
+        };
+        // The number is used up even when sealing failed: a nonce never serves twice.
+        self.count()?;
+        trailer.copy_from_slice(tag.map_err(|_| RecordError::Sealing)?.as_ref());
+        Ok(end)
+    }
+
+    /// [RFC 8446 §5.3, RFC 7905 §2] The vector with the record's number in its last eight bytes.
+    /// rustls makes the nonces of TLS 1.2 AES-GCM in this way, too, and has used the first of them.
+    fn nonce(&self) -> [u8; NONCE_LEN] {
+        let mut nonce = self.iv;
+        let number = self.sequence.to_be_bytes();
+        for (byte, number) in nonce[NONCE_LEN - number.len()..].iter_mut().zip(number) {
+            *byte ^= number;
+        }
+        nonce
+    }
+
+    /// [RFC 5246 §6.2.3.3] What TLS 1.2 authenticates along with `length` bytes of plaintext.
+    fn aad(&self, header: &Header, length: usize) -> [u8; 13] {
+        let ours = Header::ours(header.content, length);
+        let mut aad = [0; 13];
+        aad[..8].copy_from_slice(&self.sequence.to_be_bytes());
+        aad[8..11].copy_from_slice(&header.bytes[..3]);
+        aad[11..].copy_from_slice(&ours.bytes[3..]);
+        aad
+    }
+
+    fn count(&mut self) -> Result<(), RecordError> {
+        if self.sequence >= SEQUENCE_MAX {
+            return Err(RecordError::Exhausted);
+        }
+        self.sequence += 1;
+        Ok(())
+    }
+}
+
+/// [RFC 8446 §5.4] What an inner plaintext carries, and how long that is without type and padding.
+fn unpad(plain: &[u8]) -> Result<(Content, usize), RecordError> {
+    if plain.len() > PLAINTEXT_BYTES_MAX + INNER_CONTENT_BYTES {
+        return Err(RecordError::Oversized);
+    }
+    let at = plain
+        .iter()
+        .rposition(|&byte| byte != 0)
+        .ok_or(RecordError::Unexpected("it is padding and nothing else"))?;
+    match Content::parse(plain[at])? {
+        Content::ChangeCipherSpec => Err(CHANGE_CIPHER_SPEC),
+        content => Ok((content, at)),
+    }
+}
