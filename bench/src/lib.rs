@@ -1,0 +1,7 @@
+//! Performance of the data plane: the load, the measurements, the cases, and who runs beside us.
+#![deny(unsafe_code)]
+
+pub mod cases;
+pub mod load;
+pub mod measure;
+pub mod micro;
