@@ -16,7 +16,8 @@ enum Arrows {
 const ARROWS: &[(&str, Arrows)] = &[
     ("postern-wire", Arrows::To(&[])),
     ("postern-access", Arrows::To(&[])),
-    ("postern-engine", Arrows::To(&[])),
+    ("postern-relay", Arrows::To(&["postern-wire"])),
+    ("postern-engine", Arrows::To(&["postern-relay"])),
     ("postern-audit", Arrows::To(&[])),
     ("postern-web", Arrows::To(&[])),
     ("postern-ebpf-abi", Arrows::To(&[])),
@@ -59,12 +60,14 @@ const ARROWS: &[(&str, Arrows)] = &[
     ("postern-desktop", Arrows::To(&[])),
     ("postern-parts", Arrows::To(&[])),
     ("xtask", Arrows::To(&["postern-parts"])),
+    ("postern-bench", Arrows::ToAnything),
     ("postern-tests", Arrows::ToAnything),
 ];
 
 /// Crates that decide, encode or decode: they do no I/O and read no clock.
-const PURE: [&str; 5] = [
+const PURE: [&str; 6] = [
     "postern-wire",
+    "postern-relay",
     "postern-access",
     "postern-login",
     "postern-snapshot",
