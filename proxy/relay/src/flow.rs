@@ -3,10 +3,23 @@
 //! After every event a driver does what the flow wants (`wants_bytes`, `outgoing`, `wants_shutdown`,
 //! `deadline`, `is_over`) and nothing else; events may come in any order that a kernel can produce.
 
+mod batch;
+mod clock;
+mod ending;
+mod forward;
+mod frames;
+mod side;
+
 use postern_wire::websocket::Decoder;
 
+use crate::Context;
+use crate::memory::{Pool, RECEIVE_BYTES_MAX};
 use crate::record::Records;
-use crate::{Context, Moment};
+
+use clock::Clock;
+use ending::Phase;
+use frames::Frames;
+use side::{Input, Output, Side};
 
 /// The two peers of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -99,6 +112,241 @@ pub enum Finish {
     Broken,
 }
 
+/// An established flow.
+pub struct Flow {
+    sides: [Side; 2],
+    /// `None`: bytes pass as they are.
+    frames: Option<Box<Frames>>,
+    times: Times,
+    goodbye: fn(&Ended) -> Goodbye,
+    phase: Phase,
+    clock: Clock,
+    /// INVARIANT: set once the phase is past [`Phase::Open`], and never changed then.
+    ended: Option<Ended>,
+    traffic: Traffic,
+    seeds: Option<Box<[Seed; 2]>>,
+}
+
+/// What was read of a leg before the flow began.
+#[derive(Debug, Default)]
+struct Seed {
+    plain: Vec<u8>,
+    raw: Vec<u8>,
+}
+
+impl Flow {
+    /// A flow whose bytes pass as they are.
+    #[must_use]
+    pub fn passthrough(times: Times) -> Self {
+        let silent = |_: &Ended| Goodbye::NONE;
+        Self::framed(Line::Plain, Line::Plain, Framing::None, times, silent)
+    }
+
+    /// A flow between two lines; `goodbye` says what a WebSocket client is told at which end.
+    #[must_use]
+    pub fn framed(
+        client: Line,
+        target: Line,
+        framing: Framing,
+        times: Times,
+        goodbye: fn(&Ended) -> Goodbye,
+    ) -> Self {
+        Self {
+            sides: [Side::new(client), Side::new(target)],
+            frames: match framing {
+                Framing::None => None,
+                Framing::WebSocket(decoder) => Some(Box::new(Frames::new(*decoder))),
+            },
+            times,
+            goodbye,
+            phase: Phase::New,
+            clock: Clock::default(),
+            ended: None,
+            traffic: Traffic::default(),
+            seeds: None,
+        }
+    }
+
+    /// Gives bytes that were read from `leg` before the flow began, as they came; whether they fit.
+    /// At most [`RECEIVE_BYTES_MAX`] a leg do, together with [`Self::seed_plain`].
+    #[must_use]
+    pub fn seed(&mut self, leg: Leg, bytes: &[u8]) -> bool {
+        self.seed_with(leg, bytes, |seed| &mut seed.raw)
+    }
+
+    /// Gives bytes that were read from `leg` and decrypted before the flow began: what they frame is
+    /// still framed. They come before those of [`Self::seed`].
+    #[must_use]
+    pub fn seed_plain(&mut self, leg: Leg, bytes: &[u8]) -> bool {
+        self.seed_with(leg, bytes, |seed| &mut seed.plain)
+    }
+
+    fn seed_with(&mut self, leg: Leg, bytes: &[u8], of: fn(&mut Seed) -> &mut Vec<u8>) -> bool {
+        let seed = &mut self.seeds.get_or_insert_default()[leg.index()];
+        let fits = seed.plain.len() + seed.raw.len() + bytes.len() <= RECEIVE_BYTES_MAX;
+        if fits {
+            of(seed).extend_from_slice(bytes);
+        }
+        fits
+    }
+
+    /// Starts the clocks and takes in what was read before; called once, before any other event.
+    pub fn begin(&mut self, cx: &mut Context<'_>) {
+        self.phase = Phase::Open;
+        self.clock.begin(cx.now);
+        let Some(mut seeds) = self.seeds.take() else {
+            return;
+        };
+        for leg in Leg::BOTH {
+            let Seed { plain, raw } = &mut seeds[leg.index()];
+            if !plain.is_empty() {
+                self.forward_plain(leg, plain, cx);
+            }
+            if !raw.is_empty() {
+                self.received(leg, raw, cx);
+            }
+        }
+    }
+
+    /// These bytes came from `leg`. All are taken: what can't be sent on yet is kept.
+    pub fn received(&mut self, leg: Leg, bytes: &mut [u8], cx: &mut Context<'_>) {
+        if leg == Leg::Client {
+            self.clock.hear(cx.now);
+        }
+        if self.forwards(leg) && self.side(leg).input == Input::Open {
+            self.forward(leg, bytes, cx);
+            self.settle(cx);
+        }
+    }
+
+    /// Nothing more will come from `leg`.
+    pub fn finished(&mut self, leg: Leg, finish: Finish, cx: &mut Context<'_>) {
+        let side = self.side_mut(leg);
+        if side.input == Input::Open {
+            side.input = Input::Finishing(finish);
+            self.settle(cx);
+        }
+    }
+
+    /// The kernel took the first `bytes` of what was [`Self::outgoing`] to `leg`.
+    pub fn sent(&mut self, leg: Leg, bytes: usize, cx: &mut Context<'_>) {
+        let was_deaf = !self.wants_bytes(leg.other());
+        let side = self.side_mut(leg);
+        side.sent(bytes, cx);
+        if side.outbox.is_empty() {
+            self.delivered(leg, cx);
+            if leg == Leg::Target && was_deaf {
+                // Whom nobody listened to was not silent.
+                self.clock.hear(cx.now);
+            }
+        }
+        if self.forwards(leg.other()) && self.side(leg.other()).is_blocked {
+            self.forward(leg.other(), &mut [], cx);
+        }
+        self.settle(cx);
+    }
+
+    /// Nothing more can be sent to `leg`.
+    pub fn send_failed(&mut self, leg: Leg, cx: &mut Context<'_>) {
+        self.lost(leg, cx);
+        self.side_mut(leg).outbox.clear(cx.pool);
+        self.settle(cx);
+    }
+
+    /// The kernel moved `bytes` from `leg` to the other without us.
+    pub fn spliced(&mut self, leg: Leg, bytes: u64, cx: &mut Context<'_>) {
+        let load = side::Load { bytes, messages: 0 };
+        self.count(leg.other(), load, cx.tally);
+        if leg == Leg::Client {
+            self.clock.input_at = cx.now;
+        }
+    }
+
+    /// Whether a receive from `leg` may be armed, which may bring [`RECEIVE_BYTES_MAX`].
+    #[must_use]
+    pub fn wants_bytes(&self, leg: Leg) -> bool {
+        if self.side(leg).input != Input::Open {
+            return false;
+        }
+        match self.phase {
+            Phase::New | Phase::Over => false,
+            Phase::Open | Phase::HalfClosed(_) if !self.side(leg).has_said_all => {
+                !self.side(leg).is_blocked && self.side(leg.other()).takes_a_receive()
+            }
+            // What a client says after its last word is dropped; but its end is worth knowing.
+            _ => leg == Leg::Client && self.frames.is_some(),
+        }
+    }
+
+    /// What is to be sent to `leg`. It stays where it is until [`Self::sent`]; more may follow it.
+    #[must_use]
+    pub fn outgoing(&self, leg: Leg) -> &[u8] {
+        let side = self.side(leg);
+        match (self.phase, side.output) {
+            (Phase::Over, _) | (_, Output::Lost | Output::Shut) => &[],
+            _ => side.outbox.filled(),
+        }
+    }
+
+    /// Whether our sending side to `leg` is to be ended now.
+    #[must_use]
+    pub fn wants_shutdown(&self, leg: Leg) -> bool {
+        let side = self.side(leg);
+        self.phase != Phase::Over && side.output == Output::Closing && side.outbox.is_empty()
+    }
+
+    /// Our sending side to `leg` is ended.
+    pub fn shut_down(&mut self, leg: Leg) {
+        let side = self.side_mut(leg);
+        if side.output == Output::Closing {
+            side.output = Output::Shut;
+        }
+        self.end_if_done();
+    }
+
+    /// Nothing is left to do: close both sockets as soon as nothing of them is under way, and take the
+    /// report.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    /// Whether the bytes pass as they are on both legs, so that the kernel may move them by itself.
+    #[must_use]
+    pub fn is_transparent(&self) -> bool {
+        self.frames.is_none() && self.sides.iter().all(|side| side.is_plain())
+    }
+
+    /// Gives all memory back, and says how the flow ended and what it carried.
+    #[must_use]
+    pub fn released(mut self, pool: &mut Pool) -> Report {
+        for side in &mut self.sides {
+            side.inbox.clear(pool);
+            side.outbox.clear(pool);
+        }
+        Report {
+            ended: self.ended.unwrap_or(Ended::Stopped),
+            traffic: self.traffic,
+        }
+    }
+
+    fn side(&self, leg: Leg) -> &Side {
+        &self.sides[leg.index()]
+    }
+
+    fn side_mut(&mut self, leg: Leg) -> &mut Side {
+        &mut self.sides[leg.index()]
+    }
+}
+
+impl Goodbye {
+    /// Nothing is said.
+    pub const NONE: Self = Self {
+        code: 0,
+        reason: "",
+    };
+}
+
 impl Leg {
     pub const BOTH: [Self; 2] = [Self::Client, Self::Target];
 
@@ -116,3 +364,7 @@ impl Leg {
         self as usize
     }
 }
+
+// A flow begins on the front's thread and lives on the relay's.
+const fn assert_send<T: Send>() {}
+const _: () = assert_send::<Flow>();

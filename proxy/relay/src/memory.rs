@@ -4,9 +4,12 @@
 /// a flow wants bytes, and never lets it bring more than this.
 pub const RECEIVE_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes of a block: what one receive brings, a TLS record that was left unfinished before it, and
-/// the framing of both.
-pub const BLOCK_BYTES: usize = RECEIVE_BYTES_MAX + 20 * 1024;
+/// Bytes of a block: what one receive brings, a TLS record that was left unfinished before it, the
+/// framing of both, and the little that may still stand in front of them.
+pub const BLOCK_BYTES: usize = RECEIVE_BYTES_MAX + 24 * 1024;
+
+/// What the queues of one flow may hold: in and out, for each of its two legs.
+pub const FLOW_BYTES_MAX: usize = 4 * BLOCK_BYTES;
 
 /// Free blocks that a pool keeps; more are given back to the system.
 const FREE_BLOCKS_MAX: usize = 64;
@@ -73,12 +76,16 @@ impl Queue {
 
     #[must_use]
     pub fn filled(&self) -> &[u8] {
-        self.block.as_deref().map_or(&[], |block| &block[self.start..self.end])
+        self.block
+            .as_deref()
+            .map_or(&[], |block| &block[self.start..self.end])
     }
 
     pub fn filled_mut(&mut self) -> &mut [u8] {
         let range = self.start..self.end;
-        self.block.as_deref_mut().map_or(&mut [], |block| &mut block[range])
+        self.block
+            .as_deref_mut()
+            .map_or(&mut [], |block| &mut block[range])
     }
 
     /// The free end of the block, [`Self::room`] long; what is written there counts after [`Self::commit`].
@@ -90,18 +97,37 @@ impl Queue {
     /// The first `bytes` of [`Self::space`] are filled now.
     pub fn commit(&mut self, bytes: usize) {
         self.end += bytes;
-        debug_assert!(self.end <= BLOCK_BYTES, "no more is committed than there was space");
+        debug_assert!(
+            self.end <= BLOCK_BYTES,
+            "no more is committed than there was space"
+        );
     }
 
     /// Appends all of `bytes`; whether there was room.
     #[must_use]
     pub fn push(&mut self, bytes: &[u8], pool: &mut Pool) -> bool {
+        if bytes.is_empty() {
+            return true;
+        }
         if bytes.len() > self.room() {
             return false;
         }
         self.space(pool)[..bytes.len()].copy_from_slice(bytes);
         self.commit(bytes.len());
         true
+    }
+
+    /// Appends all of `bytes`, moving what is there to the block's start if it must; whether there was
+    /// room. Not for a queue that somebody else may be looking at.
+    #[must_use]
+    pub fn push_moving(&mut self, bytes: &[u8], pool: &mut Pool) -> bool {
+        if bytes.len() > self.room()
+            && let Some(block) = &mut self.block
+        {
+            block.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        self.push(bytes, pool)
     }
 
     /// The first `bytes` are done with; an empty queue gives its block back.

@@ -9,8 +9,8 @@ mod utf8;
 
 pub use decoder::{Decoder, DecoderLimits, Event, MessageKind, Step, TextPolicy};
 pub use encode::{
-    CLOSE_REASON_BYTES_MAX, CONTROL_BYTES_MAX, Opcode, binary_frame, client_frame, close_frame,
-    close_without_code, frame_header, ping, pong,
+    CLOSE_REASON_BYTES_MAX, CONTROL_BYTES_MAX, ControlFrame, Opcode, binary_frame, client_frame,
+    close_frame, close_without_code, frame_header, ping, pong,
 };
 pub use error::ProtocolError;
 pub use mask::unmask;

@@ -67,14 +67,48 @@ fn write_header(
     header.len(length)
 }
 
+/// A whole control frame from us, without memory of its own on the heap [RFC 6455 §5.5].
+#[derive(Debug, Clone, Copy)]
+pub struct ControlFrame {
+    bytes: [u8; 2 + CONTROL_BYTES_MAX],
+    length: usize,
+}
+
+impl ControlFrame {
+    /// A frame with at most [`CONTROL_BYTES_MAX`] of `payload`.
+    #[must_use]
+    pub fn new(opcode: Opcode, payload: &[u8]) -> Self {
+        let payload = &payload[..payload.len().min(CONTROL_BYTES_MAX)];
+        let mut header = [0; HEADER_BYTES_MAX];
+        let begin = frame_header(opcode, true, payload.len(), &mut header);
+        let length = begin + payload.len();
+        let mut bytes = [0; 2 + CONTROL_BYTES_MAX];
+        bytes[..begin].copy_from_slice(&header[..begin]);
+        bytes[begin..length].copy_from_slice(payload);
+        Self { bytes, length }
+    }
+
+    /// A close frame; a reason over [`CLOSE_REASON_BYTES_MAX`] is cut at a character.
+    #[must_use]
+    pub fn close(code: u16, reason: &str) -> Self {
+        let reason = &reason[..reason.floor_char_boundary(CLOSE_REASON_BYTES_MAX)];
+        let mut payload = [0; CONTROL_BYTES_MAX];
+        let length = 2 + reason.len();
+        payload[..2].copy_from_slice(&code.to_be_bytes());
+        payload[2..length].copy_from_slice(reason.as_bytes());
+        Self::new(Opcode::Close, &payload[..length])
+    }
+
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
 /// A close frame; a reason over [`CLOSE_REASON_BYTES_MAX`] is cut at a character.
 #[must_use]
 pub fn close_frame(code: u16, reason: &str) -> Vec<u8> {
-    let reason = &reason[..reason.floor_char_boundary(CLOSE_REASON_BYTES_MAX)];
-    let mut payload = Vec::with_capacity(CONTROL_BYTES_MAX);
-    payload.extend_from_slice(&code.to_be_bytes());
-    payload.extend_from_slice(reason.as_bytes());
-    control(Opcode::Close, &payload)
+    ControlFrame::close(code, reason).as_bytes().to_vec()
 }
 
 /// The close frame that answers one without a code.
@@ -104,10 +138,7 @@ pub fn pong(payload: &[u8]) -> Vec<u8> {
 }
 
 fn control(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
-    let payload = &payload[..payload.len().min(CONTROL_BYTES_MAX)];
-    let mut header = [0; HEADER_BYTES_MAX];
-    let length = frame_header(opcode, true, payload.len(), &mut header);
-    [&header[..length], payload].concat()
+    ControlFrame::new(opcode, payload).as_bytes().to_vec()
 }
 
 /// A whole masked frame as a client sends it: for tests and load.
