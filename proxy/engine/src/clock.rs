@@ -6,6 +6,8 @@ use std::time::Duration;
 use futures_lite::future::or;
 use glommio::timer::Timer;
 
+use crate::front::{self, Kind};
+
 /// The time for something ran out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the time ran out")]
@@ -13,7 +15,12 @@ pub struct Elapsed;
 
 /// Resolves after `duration`.
 pub async fn sleep(duration: Duration) {
-    Timer::new(duration).await;
+    match front::kind() {
+        Kind::IoUring => {
+            Timer::new(duration).await;
+        }
+        Kind::Epoll => tokio::time::sleep(duration).await,
+    }
 }
 
 /// `future`, if it ends within `duration`; it is dropped otherwise.
@@ -22,7 +29,7 @@ pub async fn sleep(duration: Duration) {
 /// [`Elapsed`] when the time ran out first.
 pub async fn within<T>(duration: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
     or(async { Ok(future.await) }, async {
-        Timer::new(duration).await;
+        sleep(duration).await;
         Err(Elapsed)
     })
     .await

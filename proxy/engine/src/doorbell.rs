@@ -1,30 +1,31 @@
 //! Wakes a core from another thread, over a socket pair.
 
 use std::io::{self, Write as _};
-use std::os::fd::{FromRawFd as _, IntoRawFd as _};
-use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 
 use futures_lite::AsyncReadExt as _;
-use glommio::net::UnixStream;
+
+use crate::net::Stream;
 
 /// The end that any thread rings.
 #[derive(Debug)]
-pub struct Button(StdUnixStream);
+pub struct Button(UnixStream);
 
 /// The end that travels to the core and becomes a [`Doorbell`] there.
 #[derive(Debug)]
-pub struct Wire(StdUnixStream);
+pub struct Wire(UnixStream);
 
 /// The end that a core waits on.
 #[derive(Debug)]
-pub struct Doorbell(UnixStream);
+pub struct Doorbell(Stream);
 
 /// A new doorbell.
 ///
 /// # Errors
 /// When the kernel gives no socket pair.
 pub fn new() -> io::Result<(Button, Wire)> {
-    let (button, wire) = StdUnixStream::pair()?;
+    let (button, wire) = UnixStream::pair()?;
     button.set_nonblocking(true)?;
     Ok((Button(button), Wire(wire)))
 }
@@ -38,13 +39,12 @@ impl Button {
 }
 
 impl Wire {
-    /// Must be called on the executor that will wait.
-    #[must_use]
-    pub fn connect(self) -> Doorbell {
-        let descriptor = self.0.into_raw_fd();
-        // SAFETY: the descriptor was just taken out of an owned socket, so it is open, a UNIX stream
-        // socket, and nobody else closes it.
-        Doorbell(unsafe { UnixStream::from_raw_fd(descriptor) })
+    /// Must be called on the core that will wait.
+    ///
+    /// # Errors
+    /// When the core can't wait for one more descriptor.
+    pub fn connect(self) -> io::Result<Doorbell> {
+        Stream::adopt(OwnedFd::from(self.0)).map(Doorbell)
     }
 }
 

@@ -1,5 +1,5 @@
-//! The io_uring engine: executors, sockets, timers and durable files of one core. Knows nothing of
-//! RDP, tokens or policy.
+//! The engine: executors, sockets, timers and durable files of one core, on io_uring or on epoll. Knows
+//! nothing of RDP, tokens or policy.
 //!
 //! One of the two places that may hold `unsafe` (the other is `ebpf`).
 
@@ -9,6 +9,8 @@ pub mod front;
 pub mod journal;
 pub mod net;
 pub mod resources;
+#[cfg(any(test, feature = "trial"))]
+pub mod trial;
 
 /// What the engine can't do here.
 #[derive(Debug, thiserror::Error)]
@@ -20,11 +22,17 @@ pub enum EngineError {
     },
     #[error("core {0} is not one that this process may run on")]
     Core(usize),
-    #[error(
-        "executor on core {core}: {why}; io_uring has to be allowed (Linux 5.8 or newer, \
-         kernel.io_uring_disabled = 0, no seccomp filter against it, as containers have)"
-    )]
+    #[error("executor on core {core}: {why}")]
     Executor { core: usize, why: String },
+    #[error(
+        "io_uring is demanded by listen.driver, but {why}: {remedy}, or leave the driver to `auto`"
+    )]
+    IoUringForbidden {
+        why: front::Forbidden,
+        remedy: &'static str,
+    },
+    #[error("io_uring can't be tried: {0}")]
+    Probe(#[source] std::io::Error),
     #[error("{limit} is {have}, {need} are needed: {remedy}")]
     Resource {
         limit: &'static str,

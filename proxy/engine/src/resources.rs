@@ -1,5 +1,7 @@
 //! Limits of the process that the engine depends on, raised or named.
 
+use std::io;
+
 use crate::EngineError;
 
 /// glommio registers its buffers with the kernel: 512 KiB of locked memory for each core.
@@ -78,6 +80,26 @@ pub fn cores() -> Vec<usize> {
         // SAFETY: the index is below CPU_SETSIZE.
         .filter(|core| unsafe { libc::CPU_ISSET(*core, &set) })
         .collect()
+}
+
+/// Keeps the calling thread, and threads that it starts later, on `core`.
+///
+/// # Errors
+/// When the process may not run there.
+pub(crate) fn pin(core: usize) -> io::Result<()> {
+    let size = usize::try_from(libc::CPU_SETSIZE).expect("CPU_SETSIZE is positive");
+    if core >= size {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: an all-zero cpu_set_t is a valid empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the index is below CPU_SETSIZE.
+    unsafe { libc::CPU_SET(core, &mut set) };
+    // SAFETY: the kernel reads at most the given size from `set`, which lives on this frame.
+    match unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Raises a soft limit to at least `wanted` if it is lower; the limit then in force.

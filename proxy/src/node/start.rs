@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use arc_swap::ArcSwap;
-use postern_engine::doorbell::{self, Wire};
+use postern_engine::doorbell::{self, Doorbell, Wire};
+use postern_engine::front::{Kind, Wanted};
 use postern_engine::net::Listener;
 use postern_engine::{clock, front, resources};
 use postern_session::State;
@@ -46,6 +47,7 @@ pub fn run(arguments: &EngineArguments) -> Result<()> {
             break (messages, snapshot);
         }
     };
+    let kind = front::choose(Wanted::Auto)?;
     resources::prepare(snapshot.limits.connections_max)?;
     let cores = chosen_cores(&snapshot.cores)?;
     let listen = snapshot.listen.clone();
@@ -64,7 +66,7 @@ pub fn run(arguments: &EngineArguments) -> Result<()> {
         draining: AtomicBool::new(false),
     });
     node.renew_lease();
-    let (handles, threads) = start_cores(&node, &cores, &listen)?;
+    let (handles, threads) = start_cores(&node, kind, &cores, &listen)?;
     tracing::info!(?cores, ?listen, "the engine is up");
     end_on_signal(node.clone(), handles.clone())?;
     std::thread::Builder::new()
@@ -106,6 +108,7 @@ type CoreThread = std::thread::JoinHandle<Result<(), postern_engine::EngineError
 
 fn start_cores(
     node: &Arc<Node>,
+    kind: Kind,
     cores: &[usize],
     listen: &[SocketAddr],
 ) -> Result<(Cores, Vec<CoreThread>)> {
@@ -121,11 +124,11 @@ fn start_cores(
             node: node.clone(),
             listen: listen.to_vec(),
             audit: node.state.load().snapshot.audit.directory.clone(),
-            wire,
-            commands: received,
         };
         let ready = ready.clone();
-        threads.push(front::start(*core, move || life.live(ready))?);
+        threads.push(front::start(*core, kind, move || {
+            life.live(wire, received, ready)
+        })?);
     }
     drop(ready);
     for _ in cores {
@@ -147,13 +150,16 @@ struct CoreLife {
     node: Arc<Node>,
     listen: Vec<SocketAddr>,
     audit: PathBuf,
-    wire: Wire,
-    commands: Receiver<Command>,
 }
 
 impl CoreLife {
-    async fn live(self, ready: std::sync::mpsc::Sender<Result<()>>) {
-        let (worker, listeners) = match self.open().await {
+    async fn live(
+        self,
+        wire: Wire,
+        commands: Receiver<Command>,
+        ready: std::sync::mpsc::Sender<Result<()>>,
+    ) {
+        let (worker, listeners, doorbell) = match self.open(wire).await {
             Ok(opened) => opened,
             Err(error) => {
                 // The starter waits for one answer a core.
@@ -168,7 +174,7 @@ impl CoreLife {
         // As above.
         let _ = ready.send(Ok(()));
         drop(ready);
-        worker.obey(self.wire.connect(), &self.commands).await;
+        worker.obey(doorbell, &commands).await;
         let waited = Instant::now();
         while worker.sessions() > 0 && waited.elapsed() < DRAIN_MAX {
             clock::sleep(DRAIN_LOOK).await;
@@ -183,7 +189,7 @@ impl CoreLife {
         worker.spool().settle().await;
     }
 
-    async fn open(&self) -> Result<(Worker, Vec<Listener>)> {
+    async fn open(&self, wire: Wire) -> Result<(Worker, Vec<Listener>, Doorbell)> {
         let spool = Spool::open(&self.audit, self.core)
             .await
             .with_context(|| format!("audit folder {}", self.audit.display()))?;
@@ -193,7 +199,7 @@ impl CoreLife {
             .iter()
             .map(|address| Listener::bind(*address))
             .collect::<Result<_, _>>()?;
-        Ok((worker, listeners))
+        Ok((worker, listeners, wire.connect()?))
     }
 }
 

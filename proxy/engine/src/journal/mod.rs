@@ -3,6 +3,8 @@
 //! Bytes go to the file in the order of [`Journal::append`], whatever fails in between: a batch that
 //! could not be written stays in front of the queue and is tried again.
 
+mod file;
+
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::Path;
@@ -10,9 +12,8 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use glommio::io::{BufferedFile, OpenOptions};
-
-use crate::clock;
+use crate::{clock, front};
+use file::JournalFile;
 
 /// Bytes that may wait for the disk; more are refused.
 pub const PENDING_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -38,7 +39,7 @@ pub enum JournalError {
 pub struct Journal(Rc<Inner>);
 
 struct Inner {
-    file: BufferedFile,
+    file: JournalFile,
     /// Not yet given to the disk, or given and failed.
     pending: RefCell<Vec<u8>>,
     /// Bytes ever appended, the old length of the file included.
@@ -58,14 +59,7 @@ impl Journal {
     /// # Errors
     /// As the file system says.
     pub async fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .mode(0o640)
-            .buffered_open(path)
-            .await?;
-        let length = file.file_size().await?;
+        let (file, length) = JournalFile::open(path).await?;
         let journal = Self(Rc::new(Inner {
             file,
             pending: RefCell::default(),
@@ -77,7 +71,7 @@ impl Journal {
             waiters: RefCell::default(),
         }));
         let writer = journal.clone();
-        glommio::spawn_local(async move { writer.write_batches().await }).detach();
+        front::spawn(async move { writer.write_batches().await });
         Ok(journal)
     }
 
@@ -139,7 +133,8 @@ impl Journal {
             })
             .await;
             let batch = self.0.pending.borrow().clone();
-            let result = self.write_batch(&batch).await;
+            let at = self.0.durable.get();
+            let result = self.0.file.write_durably(&batch, at).await;
             self.0.attempts.set(self.0.attempts.get() + 1);
             let failed = result.is_err();
             match result {
@@ -161,40 +156,21 @@ impl Journal {
             }
         }
     }
-
-    async fn write_batch(&self, batch: &[u8]) -> io::Result<()> {
-        let mut written = 0;
-        while written < batch.len() {
-            let at = self.0.durable.get() + written as u64;
-            match self.0.file.write_at(batch[written..].to_vec(), at).await? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                bytes => written += bytes,
-            }
-        }
-        Ok(self.0.file.fdatasync().await?)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use glommio::{LocalExecutorBuilder, Placement};
+    use crate::front::Kind;
+    use crate::trial::{KINDS, on_a_core};
 
-    fn on_a_core<W: Future<Output = ()>>(work: impl FnOnce() -> W) {
-        LocalExecutorBuilder::new(Placement::Unbound)
-            .make()
-            .expect("executor")
-            .run(work());
-    }
-
-    #[test]
-    fn many_appends_are_durable_in_order_and_survive_reopening() {
-        let folder = tempfile::tempdir().expect("folder");
-        let path = folder.path().join("core-0.jsonl");
-        on_a_core(|| async {
+    /// Appends what `lines` has, and waits for the last one.
+    fn write(kind: Kind, path: &Path, lines: std::ops::Range<u32>) {
+        let path = path.to_owned();
+        on_a_core(kind, move || async move {
             let journal = Journal::open(&path).await.expect("opens");
             let mut last = None;
-            for line in 0..1000 {
+            for line in lines {
                 last = Some(
                     journal
                         .append(format!("{line}\n").as_bytes())
@@ -202,35 +178,76 @@ mod tests {
                 );
             }
             journal
-                .durable(last.expect("1000 appends"))
+                .durable(last.expect("some lines"))
                 .await
                 .expect("durable");
         });
-        on_a_core(|| async {
-            let journal = Journal::open(&path).await.expect("opens");
-            let ticket = journal.append(b"1000\n").expect("room");
-            journal.durable(ticket).await.expect("durable");
-        });
-        let text = std::fs::read_to_string(&path).expect("reads");
-        let numbers: Vec<u32> = text
-            .lines()
-            .map(|line| line.parse().expect("number"))
-            .collect();
-        assert_eq!(numbers, (0..=1000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn many_appends_are_durable_in_order_and_survive_reopening_by_either_kind() {
+        for (first, second) in [KINDS, [KINDS[1], KINDS[0]]].map(|[one, other]| (one, other)) {
+            let folder = tempfile::tempdir().expect("folder");
+            let path = folder.path().join("core-0.jsonl");
+            write(first, &path, 0..1000);
+            write(second, &path, 1000..1001);
+            let text = std::fs::read_to_string(&path).expect("reads");
+            let numbers: Vec<u32> = text
+                .lines()
+                .map(|line| line.parse().expect("number"))
+                .collect();
+            assert_eq!(numbers, (0..=1000).collect::<Vec<_>>(), "{first:?}");
+            let mode = std::os::unix::fs::PermissionsExt::mode(
+                &path.metadata().expect("metadata").permissions(),
+            );
+            assert_eq!(mode & 0o027, 0, "others can't read it: {first:?}");
+        }
     }
 
     #[test]
     fn a_full_disk_is_reported_to_the_writer_and_the_queue_is_bounded() {
-        on_a_core(|| async {
-            let journal = Journal::open(Path::new("/dev/full")).await.expect("opens");
-            let ticket = journal.append(b"record\n").expect("room");
-            let error = journal.durable(ticket).await.expect_err("no space");
-            assert!(matches!(error, JournalError::Write(_)), "{error}");
-            let megabyte = vec![b'x'; 1024 * 1024];
-            let refused = (0..8)
-                .map(|_| journal.append(&megabyte))
-                .find(Result::is_err);
-            assert_eq!(refused, Some(Err(JournalError::Full)));
-        });
+        for kind in KINDS {
+            on_a_core(kind, || async {
+                let journal = Journal::open(Path::new("/dev/full")).await.expect("opens");
+                let ticket = journal.append(b"record\n").expect("room");
+                let error = journal.durable(ticket).await.expect_err("no space");
+                assert!(matches!(error, JournalError::Write(_)), "{error}");
+                let megabyte = vec![b'x'; 1024 * 1024];
+                let refused = (0..8)
+                    .map(|_| journal.append(&megabyte))
+                    .find(Result::is_err);
+                assert_eq!(refused, Some(Err(JournalError::Full)));
+            });
+        }
+    }
+
+    #[test]
+    fn one_commit_serves_all_who_wait() {
+        const WRITERS: u64 = 100;
+        for kind in KINDS {
+            on_a_core(kind, || async {
+                let folder = tempfile::tempdir().expect("folder");
+                let journal = Journal::open(&folder.path().join("core-0.jsonl"))
+                    .await
+                    .expect("opens");
+                let durable = Rc::new(Cell::new(0));
+                for _ in 0..WRITERS {
+                    let (journal, durable) = (journal.clone(), durable.clone());
+                    front::spawn(async move {
+                        let ticket = journal.append(b"record\n").expect("room");
+                        journal.durable(ticket).await.expect("durable");
+                        durable.set(durable.get() + 1);
+                    });
+                }
+                while durable.get() < WRITERS {
+                    clock::sleep(Duration::from_millis(1)).await;
+                }
+                let commits = journal.0.attempts.get();
+                assert!(
+                    commits < WRITERS / 2,
+                    "{commits} commits for {WRITERS} writers"
+                );
+            });
+        }
     }
 }
