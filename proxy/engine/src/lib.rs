@@ -8,6 +8,7 @@ pub mod doorbell;
 pub mod front;
 pub mod journal;
 pub mod net;
+pub mod relay;
 pub mod resources;
 #[cfg(any(test, feature = "trial"))]
 pub mod trial;
@@ -31,6 +32,8 @@ pub enum EngineError {
         why: front::Forbidden,
         remedy: &'static str,
     },
+    #[error("relay of core {core}: {why}")]
+    Relay { core: usize, why: String },
     #[error("io_uring can't be tried: {0}")]
     Probe(#[source] std::io::Error),
     #[error("{limit} is {have}, {need} are needed: {remedy}")]

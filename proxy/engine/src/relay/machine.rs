@@ -256,6 +256,14 @@ impl Machine {
         &self.tally
     }
 
+    /// Whether the flow's bytes may be spliced.
+    #[must_use]
+    pub fn is_transparent(&self, key: Key) -> bool {
+        self.flows
+            .get(key)
+            .is_some_and(|carried| carried.flow.is_transparent())
+    }
+
     /// Flows that live.
     #[must_use]
     pub fn live(&self) -> usize {
