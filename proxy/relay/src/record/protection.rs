@@ -253,3 +253,56 @@ fn unpad(plain: &[u8]) -> Result<(Content, usize), RecordError> {
         content => Ok((content, at)),
     }
 }
+
+#[cfg(test)]
+impl Protection {
+    /// Protection under a key that tests know; as often as it is called, the same.
+    pub(super) fn fixed(version: Version, algorithm: &'static aead::Algorithm) -> Self {
+        let layout = match version {
+            Version::Tls13 => Layout::Tls13,
+            Version::Tls12 if *algorithm == aead::CHACHA20_POLY1305 => Layout::Tls12ChaCha,
+            Version::Tls12 => Layout::Tls12Gcm,
+        };
+        let key: Vec<u8> = (1..).take(algorithm.key_len()).collect();
+        let key = UnboundKey::new(algorithm, &key).expect("the key has the cipher's length");
+        Self {
+            key: LessSafeKey::new(key),
+            iv: [7; NONCE_LEN],
+            sequence: 0,
+            layout,
+        }
+    }
+
+    pub(super) const ALGORITHMS: [&aead::Algorithm; 3] = [
+        &aead::AES_128_GCM,
+        &aead::AES_256_GCM,
+        &aead::CHACHA20_POLY1305,
+    ];
+
+    pub(super) fn set_sequence(&mut self, sequence: u64) {
+        self.sequence = sequence;
+    }
+
+    /// Seals `plain` as it stands: in TLS 1.3 with the content type and padding that it ends in.
+    pub(super) fn seal_as_it_stands(&mut self, outer: Content, plain: &[u8]) -> Vec<u8> {
+        let nonce = self.nonce();
+        let start = self.payload_start();
+        let mut record = vec![0; start];
+        record[HEADER_BYTES..].copy_from_slice(&nonce[NONCE_LEN - (start - HEADER_BYTES)..]);
+        record.extend_from_slice(plain);
+        let header = Header::ours(outer, record.len() + TAG_BYTES - HEADER_BYTES);
+        record[..HEADER_BYTES].copy_from_slice(&header.bytes);
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let aad = match self.layout {
+            Layout::Tls13 => header.bytes.to_vec(),
+            Layout::Tls12Gcm | Layout::Tls12ChaCha => self.aad(&header, plain.len()).to_vec(),
+        };
+        let tag = self
+            .key
+            .seal_in_place_separate_tag(nonce, Aad::from(aad), &mut record[start..])
+            .expect("it is short enough");
+        record.extend_from_slice(tag.as_ref());
+        self.sequence += 1;
+        record
+    }
+}

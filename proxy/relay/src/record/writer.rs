@@ -127,7 +127,11 @@ impl Records {
 
     /// [RFC 8446 §4.6.3] Announces new keys under the old one and goes on with the new one. It answers
     /// every request that is open.
-    fn update_key(&mut self, queue: &mut Queue, pool: &mut Pool) -> Result<(), RecordError> {
+    pub(super) fn update_key(
+        &mut self,
+        queue: &mut Queue,
+        pool: &mut Pool,
+    ) -> Result<(), RecordError> {
         let message = KEY_UPDATE_NOT_REQUESTED;
         self.seal_message(Content::Handshake, &message, queue, pool)?;
         self.owes_key_update = false;
