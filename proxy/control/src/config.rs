@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 
 use postern_access::Application;
 use postern_login::{PasswordHash, User};
-use postern_snapshot::Limits;
 use postern_snapshot::message::AuditSettings;
+use postern_snapshot::{Driver, Limits};
 
 use crate::certificate;
 
@@ -42,6 +42,7 @@ pub struct Config {
     pub host: String,
     pub listen: Vec<SocketAddr>,
     pub cores: Vec<usize>,
+    pub driver: Driver,
     pub certificate: CertificateSource,
     pub state_directory: PathBuf,
     pub audit: AuditSettings,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use postern_access::Fingerprint;
 use postern_audit::Event;
 use postern_snapshot::message::KillSelector;
-use postern_snapshot::{CoreMetrics, ToControl, ToEngine, frame};
+use postern_snapshot::{CoreMetrics, EngineInfo, ToControl, ToEngine, frame};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -45,6 +45,8 @@ pub(crate) struct Engine {
     last_question: AtomicU64,
     /// Version of the snapshot that is in force on every core.
     applied: AtomicU64,
+    /// What the engine said that it runs on.
+    info: Mutex<Option<EngineInfo>>,
 }
 
 /// There is no engine to tell.
@@ -60,6 +62,12 @@ impl Engine {
 
     pub(crate) fn applied(&self) -> u64 {
         self.applied.load(Ordering::Relaxed)
+    }
+
+    /// What the engine runs on; none when there is no engine, or it has not said it yet.
+    pub(crate) fn info(&self) -> Option<EngineInfo> {
+        let info = locked(&self.info).clone();
+        info.filter(|_| self.is_up())
     }
 
     /// # Errors
@@ -131,6 +139,7 @@ pub(crate) async fn serve(site: Arc<Site>, listener: UnixListener) {
 async fn carry(site: Arc<Site>, stream: UnixStream) {
     let (reader, writer) = stream.into_split();
     let (outbox, messages) = mpsc::channel(OUTBOX_MESSAGES_MAX);
+    *locked(&site.engine.info) = None;
     *locked(&site.engine.link) = Some(outbox.clone());
     tokio::select! {
         () = write(&site, writer, messages) => {}
@@ -208,16 +217,19 @@ async fn hear(site: &Site, message: ToControl, outbox: &mpsc::Sender<ToEngine>) 
             pid,
             cores,
             version,
+            info,
             sessions,
         } => {
             tracing::info!(
                 pid,
                 cores,
                 version,
+                driver = info.driver,
                 sessions = sessions.len(),
                 "the engine says hello"
             );
             site.engine.applied.store(version, Ordering::Relaxed);
+            *locked(&site.engine.info) = Some(info);
             site.live.replace(sessions);
         }
         ToControl::Applied { version } => site.engine.applied.store(version, Ordering::Relaxed),

@@ -105,6 +105,7 @@ pub(crate) async fn text(site: &Site) -> String {
             audit_losses: counts.audit_losses.get(),
             checkpoint: counts.checkpoint.get(),
             engine_up: site.engine.is_up(),
+            engine_info: site.engine.info(),
             snapshot_version: current.snapshot.version,
             snapshot_version_applied: site.engine.applied(),
             live_sessions: site.live.count() as u64,

@@ -253,6 +253,10 @@ fn keep_fixed(mut new: Config, old: &Config) -> (Config, Vec<&'static str>) {
         kept.push("listen.cores");
         new.cores.clone_from(&old.cores);
     }
+    if new.driver != old.driver {
+        kept.push("listen.driver");
+        new.driver = old.driver;
+    }
     if new.state_directory != old.state_directory {
         kept.push("state.directory");
         new.state_directory.clone_from(&old.state_directory);
@@ -336,6 +340,7 @@ fn build(
         audit: config.audit.clone(),
         web_socket: config.web_socket(),
         cores: config.cores.clone(),
+        driver: config.driver,
     };
     Ok(Current {
         config,

@@ -3,40 +3,99 @@
 use std::io;
 
 use crate::EngineError;
+use crate::front::Kind;
 
 /// glommio registers its buffers with the kernel: 512 KiB of locked memory for each core.
 const LOCKED_BYTES_MIN: u64 = 512 * 1024;
 
-/// File descriptors that a process needs beside its connections.
+/// File descriptors that a process needs beside its connections: for all cores together, and for
+/// each of them (rings, listeners, journal, wake-ups).
 const DESCRIPTORS_SPARE: u64 = 256;
+const DESCRIPTORS_OF_A_CORE: u64 = 32;
 
-/// Raises the soft limits as far as the hard ones allow.
+/// What a connection holds: its own socket, and one to the target or to the web server.
+const DESCRIPTORS_OF_A_CONNECTION: u64 = 2;
+
+/// Connections that must be able to come in at once, however many sessions are allowed beside them.
+const OPENINGS_MIN: u32 = 1024;
+
+/// Raises the soft limits as far as the hard ones allow. Returns how many connections may hold
+/// descriptors at a time: all of `connections_max`, or fewer where the process may not have as many.
 ///
-/// `connections` is how many client connections may live at once; each takes two descriptors.
+/// An established session holds none on io_uring, where its sockets are in the ring's own table: then
+/// only the others, which are on their way to be sessions, are asked for.
 ///
 /// # Errors
 /// Names the limit that is too low and what to do.
-pub fn prepare(connections: u32) -> Result<(), EngineError> {
-    let descriptors = u64::from(connections) * 2 + DESCRIPTORS_SPARE;
-    let have = raise(libc::RLIMIT_NOFILE, descriptors);
-    if have < descriptors {
-        return Err(EngineError::Resource {
-            limit: "the limit of open files (RLIMIT_NOFILE)",
-            have,
-            need: descriptors,
-            remedy: "raise it (LimitNOFILE= in the unit, `ulimit -n`) or lower limits.connections_max",
-        });
+pub fn prepare(kind: Kind, connections_max: u32, sessions_max: u32) -> Result<u32, EngineError> {
+    let descriptors = Descriptors::needed(kind, connections_max, sessions_max, cores().len());
+    let have = raise(libc::RLIMIT_NOFILE, descriptors.for_all);
+    let connections = descriptors.judge(kind, have, connections_max)?;
+    // glommio registers buffers with the kernel; epoll locks nothing.
+    if kind == Kind::IoUring {
+        let have = raise(libc::RLIMIT_MEMLOCK, LOCKED_BYTES_MIN);
+        if have < LOCKED_BYTES_MIN {
+            return Err(EngineError::Resource {
+                limit: "the limit of locked memory in bytes (RLIMIT_MEMLOCK)",
+                have,
+                need: LOCKED_BYTES_MIN,
+                remedy: "raise it (LimitMEMLOCK= in the unit, `ulimit -l`)",
+            });
+        }
     }
-    let have = raise(libc::RLIMIT_MEMLOCK, LOCKED_BYTES_MIN);
-    if have < LOCKED_BYTES_MIN {
-        return Err(EngineError::Resource {
-            limit: "the limit of locked memory in bytes (RLIMIT_MEMLOCK)",
-            have,
-            need: LOCKED_BYTES_MIN,
-            remedy: "raise it (LimitMEMLOCK= in the unit, `ulimit -l`)",
-        });
+    Ok(connections)
+}
+
+/// How many descriptors it takes.
+#[derive(Debug, PartialEq, Eq)]
+struct Descriptors {
+    /// Beside connections.
+    spare: u64,
+    /// With as many connections as must be able to hold some.
+    at_least: u64,
+    /// With every connection.
+    for_all: u64,
+}
+
+impl Descriptors {
+    fn needed(kind: Kind, connections_max: u32, sessions_max: u32, cores: usize) -> Self {
+        let openings = match kind {
+            Kind::IoUring => connections_max
+                .saturating_sub(sessions_max)
+                .max(OPENINGS_MIN.min(connections_max)),
+            Kind::Epoll => connections_max,
+        };
+        let spare = DESCRIPTORS_SPARE + DESCRIPTORS_OF_A_CORE * cores as u64;
+        let with = |connections| spare + DESCRIPTORS_OF_A_CONNECTION * u64::from(connections);
+        Self {
+            spare,
+            at_least: with(openings),
+            for_all: with(connections_max),
+        }
     }
-    Ok(())
+
+    fn judge(&self, kind: Kind, have: u64, connections_max: u32) -> Result<u32, EngineError> {
+        if have < self.at_least {
+            return Err(EngineError::Resource {
+                limit: "the limit of open files (RLIMIT_NOFILE)",
+                have,
+                need: self.at_least,
+                remedy: match kind {
+                    Kind::IoUring => {
+                        "two for every connection of limits.connections_max that is not one of \
+                         limits.sessions_max (sessions hold none on io_uring); raise it \
+                         (LimitNOFILE= in the unit, `ulimit -n`) or lower limits.connections_max"
+                    }
+                    Kind::Epoll => {
+                        "two for every connection, since the driver is epoll; raise it \
+                         (LimitNOFILE= in the unit, `ulimit -n`) or lower limits.connections_max"
+                    }
+                },
+            });
+        }
+        let connections = (have - self.spare) / DESCRIPTORS_OF_A_CONNECTION;
+        Ok(u32::try_from(connections).map_or(connections_max, |most| most.min(connections_max)))
+    }
 }
 
 /// Keeps secrets out of core files and away from debuggers of the same user.
@@ -140,7 +199,43 @@ mod tests {
 
     #[test]
     fn too_many_descriptors_are_refused_with_a_remedy() {
-        let error = prepare(u32::MAX).expect_err("no machine has that many");
-        assert!(error.to_string().contains("connections_max"), "{error}");
+        for kind in [Kind::IoUring, Kind::Epoll] {
+            let error = prepare(kind, u32::MAX, 0).expect_err("no machine has that many");
+            assert!(error.to_string().contains("connections_max"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_shared_out() {
+        let have = prepare(Kind::Epoll, 10, 10).expect("a few are always there");
+        assert_eq!(have, 10);
+    }
+
+    #[test]
+    fn established_sessions_need_no_descriptors_on_io_uring() {
+        // kind, connections, sessions, have; how many connections may hold descriptors.
+        for (kind, connections, sessions, have, allowed) in [
+            (Kind::IoUring, 12_000, 10_000, 20_000, Some(9_840)),
+            (Kind::Epoll, 12_000, 10_000, 20_000, None),
+            (Kind::Epoll, 8_000, 4_000, 20_000, Some(8_000)),
+            (Kind::IoUring, 8_000, 4_000, 20_000, Some(8_000)),
+            // 1,024 have to get in, even where all connections may be sessions.
+            (Kind::IoUring, 10_000, 10_000, 2_367, None),
+            (Kind::IoUring, 10_000, 10_000, 2_368, Some(1_024)),
+            // Fewer than that were never allowed.
+            (Kind::IoUring, 100, 100, 520, Some(100)),
+            (Kind::IoUring, 100, 4_000, 519, None),
+        ] {
+            let descriptors = Descriptors::needed(kind, connections, sessions, 2);
+            let judged = descriptors.judge(kind, have, connections).ok();
+            assert_eq!(judged, allowed, "{kind:?} {connections} {sessions} {have}");
+        }
+    }
+
+    #[test]
+    fn a_core_that_is_not_there_is_not_pinned_to() {
+        for core in [1_000, usize::MAX] {
+            assert!(pin(core).is_err(), "{core}");
+        }
     }
 }

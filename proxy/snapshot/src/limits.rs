@@ -12,6 +12,8 @@ pub struct Limits {
     pub connections_per_source_max: u32,
     /// TLS handshakes under way on one core; more are closed before any cryptography.
     pub handshakes_per_core_max: u32,
+    /// The same from one source: an IPv4 address or an IPv6 /64.
+    pub handshakes_per_source_max: u32,
     /// Live sessions on the node.
     pub sessions_max: u32,
     /// Live sessions of one user.
@@ -46,6 +48,7 @@ impl Default for Limits {
             connections_max: 8_000,
             connections_per_source_max: 2_000,
             handshakes_per_core_max: 256,
+            handshakes_per_source_max: 64,
             sessions_max: 4_000,
             sessions_per_user_max: 20,
             handshake_ms_max: 10_000,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use postern_access::{Application, Fingerprint, Jwks, Revocations, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
-use crate::{CoreMetrics, Limits, Secret};
+use crate::{CoreMetrics, Driver, EngineInfo, Limits, Secret};
 
 /// All that the engine needs to judge and carry sessions; replaced whole.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub web_socket: PathBuf,
     /// Cores to run on; empty = all that the process may use. A change needs a restart.
     pub cores: Vec<usize>,
+    /// What carries the bytes. A change needs a restart.
+    pub driver: Driver,
 }
 
 /// Where and how strictly the engine's cores write audit records.
@@ -130,6 +132,7 @@ pub enum ToControl {
         pid: u32,
         cores: usize,
         version: u64,
+        info: EngineInfo,
         sessions: Vec<LiveSession>,
     },
     /// A snapshot is in force on every core.

@@ -11,23 +11,40 @@ use postern_session::Full;
 use postern_snapshot::{Limits, LiveSession};
 
 /// Counts by source and user, and the live sessions.
-#[derive(Debug, Default)]
-pub(super) struct Ledger(Mutex<Entries>);
+#[derive(Debug)]
+pub(super) struct Ledger {
+    /// Connections that may hold descriptors of the process at a time.
+    descriptors: u32,
+    entries: Mutex<Entries>,
+}
 
 #[derive(Debug, Default)]
 struct Entries {
     connections: u32,
+    /// Those of them whose sockets are in a ring's own table: they hold no descriptors.
+    carried: u32,
     by_source: HashMap<IpAddr, u32>,
     by_user: HashMap<String, u32>,
     sessions: HashMap<String, LiveSession>,
 }
 
 impl Ledger {
+    /// `descriptors`: how many connections may hold descriptors of the process at a time.
+    pub(super) fn new(descriptors: u32) -> Self {
+        Self {
+            descriptors,
+            entries: Mutex::default(),
+        }
+    }
+
     /// # Errors
-    /// When the node or the source has too many connections.
+    /// When the node or the source has too many connections, or the node has no descriptors left.
     pub(super) fn admit(&self, source: IpAddr, limits: &Limits) -> Result<(), Full> {
         let mut entries = self.entries();
         if entries.connections >= limits.connections_max {
+            return Err(Full::Connections);
+        }
+        if entries.connections.saturating_sub(entries.carried) >= self.descriptors {
             return Err(Full::Connections);
         }
         let of_source = entries.by_source.entry(site(source)).or_default();
@@ -43,6 +60,17 @@ impl Ledger {
         let mut entries = self.entries();
         entries.connections = entries.connections.saturating_sub(1);
         give_back(&mut entries.by_source, &site(source));
+    }
+
+    /// A connection's sockets have gone into a ring's own table, until [`Ledger::carried_no_more`].
+    pub(super) fn carried(&self) {
+        self.entries().carried += 1;
+    }
+
+    /// Said before the connection leaves, so that nobody is admitted on descriptors that are held.
+    pub(super) fn carried_no_more(&self) {
+        let mut entries = self.entries();
+        entries.carried = entries.carried.saturating_sub(1);
     }
 
     /// # Errors
@@ -74,12 +102,12 @@ impl Ledger {
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
         // Every change is whole before the guard goes, so a panic elsewhere leaves it consistent.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One site of one client: an IPv4 address or an IPv6 /64, of which a client owns all.
-fn site(source: IpAddr) -> IpAddr {
+pub(super) fn site(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(address) => {
             let mut octets = address.octets();
@@ -90,7 +118,8 @@ fn site(source: IpAddr) -> IpAddr {
     }
 }
 
-fn give_back<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u32>, key: &K) {
+/// Counts one less; a key that counts nothing is forgotten.
+pub(super) fn give_back<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u32>, key: &K) {
     if let Some(count) = counts.get_mut(key) {
         *count -= 1;
         if *count == 0 {
@@ -121,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_source_and_a_node_have_limits_that_give_back() {
-        let ledger = Ledger::default();
+        let ledger = Ledger::new(u32::MAX);
         let limits = Limits {
             connections_max: 3,
             connections_per_source_max: 2,
@@ -140,8 +169,29 @@ mod tests {
     }
 
     #[test]
+    fn connections_that_hold_descriptors_are_shed_before_the_process_has_none() {
+        let ledger = Ledger::new(2);
+        let limits = Limits::default();
+        let source: IpAddr = "192.0.2.1".parse().expect("address");
+        assert_eq!(ledger.admit(source, &limits), Ok(()));
+        assert_eq!(ledger.admit(source, &limits), Ok(()));
+        assert_eq!(ledger.admit(source, &limits), Err(Full::Connections));
+        // One becomes a session of a ring; another may come in.
+        ledger.carried();
+        assert_eq!(ledger.admit(source, &limits), Ok(()));
+        assert_eq!(ledger.admit(source, &limits), Err(Full::Connections));
+        // The session ends: its place is free once it has left as well.
+        ledger.carried_no_more();
+        assert_eq!(ledger.admit(source, &limits), Err(Full::Connections));
+        ledger.leave(source);
+        assert_eq!(ledger.admit(source, &limits), Err(Full::Connections));
+        ledger.leave(source);
+        assert_eq!(ledger.admit(source, &limits), Ok(()));
+    }
+
+    #[test]
     fn a_user_and_a_node_have_session_limits_that_give_back() {
-        let ledger = Ledger::default();
+        let ledger = Ledger::new(u32::MAX);
         let limits = Limits {
             sessions_max: 2,
             sessions_per_user_max: 1,

@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use postern_engine::doorbell::Button;
 use postern_session::State;
 use postern_snapshot::message::KillSelector;
-use postern_snapshot::{CoreMetrics, ToControl};
+use postern_snapshot::{CoreMetrics, EngineInfo, ToControl};
 
 pub use start::run;
 
@@ -34,6 +34,8 @@ struct Node {
     /// Swapped whole; a core that has loaded it works on undisturbed.
     state: ArcSwap<State>,
     ledger: Ledger,
+    /// What this process runs on.
+    info: EngineInfo,
     /// To control. Never waited for: what does not fit is counted and told again by `Hello`.
     outbox: SyncSender<ToControl>,
     outbox_losses: AtomicU64,

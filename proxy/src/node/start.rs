@@ -14,6 +14,7 @@ use postern_engine::front::{Kind, Wanted};
 use postern_engine::net::Listener;
 use postern_engine::{clock, front, resources};
 use postern_session::State;
+use postern_snapshot::{Driver, EngineInfo};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -47,8 +48,9 @@ pub fn run(arguments: &EngineArguments) -> Result<()> {
             break (messages, snapshot);
         }
     };
-    let kind = front::choose(Wanted::Auto)?;
-    resources::prepare(snapshot.limits.connections_max)?;
+    let kind = front::choose(wanted(snapshot.driver))?;
+    let limits = snapshot.limits;
+    let descriptors = resources::prepare(kind, limits.connections_max, limits.sessions_max)?;
     let cores = chosen_cores(&snapshot.cores)?;
     let listen = snapshot.listen.clone();
     listen
@@ -58,7 +60,10 @@ pub fn run(arguments: &EngineArguments) -> Result<()> {
     let state = State::compile(snapshot, None).context("the first snapshot can't be used")?;
     let node = Arc::new(Node {
         state: ArcSwap::from_pointee(state),
-        ledger: Ledger::default(),
+        ledger: Ledger::new(descriptors),
+        info: EngineInfo {
+            driver: kind.name().to_owned(),
+        },
         outbox,
         outbox_losses: AtomicU64::new(0),
         began: Instant::now(),
@@ -67,7 +72,7 @@ pub fn run(arguments: &EngineArguments) -> Result<()> {
     });
     node.renew_lease();
     let (handles, threads) = start_cores(&node, kind, &cores, &listen)?;
-    tracing::info!(?cores, ?listen, "the engine is up");
+    tracing::info!(driver = kind.name(), ?cores, ?listen, "the engine is up");
     end_on_signal(node.clone(), handles.clone())?;
     std::thread::Builder::new()
         .name("link".to_owned())
@@ -78,6 +83,14 @@ pub fn run(arguments: &EngineArguments) -> Result<()> {
     // A core that fails takes its own sessions with it; the others go on to their end.
     let ends: Vec<Result<()>> = threads.into_iter().map(end_of).collect();
     ends.into_iter().collect()
+}
+
+fn wanted(driver: Driver) -> Wanted {
+    match driver {
+        Driver::Auto => Wanted::Auto,
+        Driver::IoUring => Wanted::IoUring,
+        Driver::Epoll => Wanted::Epoll,
+    }
 }
 
 fn end_of(thread: CoreThread) -> Result<()> {

@@ -23,7 +23,7 @@ use postern_snapshot::{CoreMetrics, LiveSession, ToControl};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::spool::Spool;
-use super::{Command, Node};
+use super::{Command, Node, ledger};
 
 /// After a failed accept (out of descriptors, say) the listener rests this long.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -39,6 +39,8 @@ struct Inner {
     spool: Spool,
     connections: Cell<u64>,
     handshakes: Cell<u32>,
+    /// By site, as the ledger has it; a site without handshakes is not in here.
+    handshakes_by_source: RefCell<HashMap<IpAddr, u32>>,
     live: RefCell<HashMap<String, Live>>,
     pin_requests: Cell<u64>,
     pin_answers: RefCell<HashMap<u64, PinAnswer>>,
@@ -80,6 +82,7 @@ impl Worker {
             spool,
             connections: Cell::new(0),
             handshakes: Cell::new(0),
+            handshakes_by_source: RefCell::default(),
             live: RefCell::default(),
             pin_requests: Cell::new(0),
             pin_answers: RefCell::default(),
@@ -273,14 +276,23 @@ impl Core for Worker {
         Ok(Box::new(OnDrop(move || node.ledger.leave(source))))
     }
 
-    fn begin_handshake(&self) -> Result<Seat, Full> {
-        if self.0.handshakes.get() >= self.state().limits.handshakes_per_core_max {
+    fn begin_handshake(&self, source: IpAddr) -> Result<Seat, Full> {
+        let limits = self.state().limits;
+        if self.0.handshakes.get() >= limits.handshakes_per_core_max {
             return Err(Full::Handshakes);
         }
+        let site = ledger::site(source);
+        let mut by_source = self.0.handshakes_by_source.borrow_mut();
+        let of_source = by_source.entry(site).or_default();
+        if *of_source >= limits.handshakes_per_source_max {
+            return Err(Full::HandshakesOfSource);
+        }
+        *of_source += 1;
         self.0.handshakes.set(self.0.handshakes.get() + 1);
         let worker = self.clone();
         Ok(Box::new(OnDrop(move || {
-            worker.0.handshakes.set(worker.0.handshakes.get() - 1)
+            worker.0.handshakes.set(worker.0.handshakes.get() - 1);
+            ledger::give_back(&mut worker.0.handshakes_by_source.borrow_mut(), &site);
         })))
     }
 

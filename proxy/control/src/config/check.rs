@@ -59,6 +59,7 @@ pub(super) fn check(path: &Path, file: ConfigFile) -> Checked {
         host: origin.host.clone(),
         listen: check.addresses(&file.listen.addresses),
         cores: check.cores(file.listen.cores),
+        driver: file.listen.driver,
         certificate: check.certificate(&file.certificate),
         state_directory,
         audit: AuditSettings {

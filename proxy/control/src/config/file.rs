@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use postern_access::{Action, Duration, RdpSecurity, Selector};
-use postern_snapshot::Limits;
+use postern_snapshot::{Driver, Limits};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,10 @@ pub struct ListenSection {
     /// needs a restart.
     #[serde(default)]
     pub cores: Vec<usize>,
+    /// What carries the bytes: `"auto"` (io_uring where the kernel allows it, epoll elsewhere),
+    /// `"io_uring"` (the gateway does not start without it) or `"epoll"`. A change needs a restart.
+    #[serde(default)]
+    pub driver: Driver,
 }
 
 /// The server certificate that browsers see: `chain_file` and `key_file`, or `self_signed`.

@@ -88,7 +88,7 @@ fn an_unknown_key_is_refused_with_the_nearest_one_and_its_place() {
         "[listen]",
         "[listen]\nwhatever = 1",
         "listen.whatever",
-        "addresses, cores",
+        "addresses, cores, driver",
         (6, 1),
     );
 }

@@ -58,9 +58,16 @@ impl FakeEngine {
             pid: 1,
             cores: 1,
             version: 1,
+            info: epoll_info(),
             sessions,
         })
         .await;
+    }
+}
+
+fn epoll_info() -> EngineInfo {
+    EngineInfo {
+        driver: "epoll".to_owned(),
     }
 }
 
@@ -282,9 +289,25 @@ async fn the_engines_measurements_are_served_and_an_absent_engine_is_no_error() 
     let text = scrape.await.expect("no panic");
     assert!(text.contains("postern_dials_total{core=\"5\"} 9"), "{text}");
     assert!(text.contains("postern_engine_up 1"));
+    assert!(!text.contains("postern_engine_info{"), "it said no hello");
     // It is asked and does not answer.
     let text = crate::metrics::text(&running.site).await;
     assert!(!text.contains("core=") && text.contains("postern_snapshot_version "));
+}
+
+#[tokio::test]
+async fn what_the_engine_runs_on_is_served() {
+    let (_folder, running, mut engine) = started().await;
+    engine.hello(Vec::new()).await;
+    until("the hello is heard", || {
+        running.site.engine.info() == Some(epoll_info())
+    })
+    .await;
+    let text = crate::metrics::text(&running.site).await;
+    assert!(
+        text.contains("postern_engine_info{driver=\"epoll\"} 1"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 
 use super::table::Value::{
-    self, CoreCounter, CoreDirections, CoreGauge, CoreHistogram, CoreReasons, Counter, Gauge,
+    self, CoreCounter, CoreDirections, CoreGauge, CoreHistogram, CoreReasons, Counter, Gauge, Info,
     Results,
 };
 use super::table::{METRICS, Own};
@@ -39,6 +39,13 @@ impl Measured {
             Results(read) => {
                 for (result, value) in read(&self.own) {
                     count(&mut encoder.encode_family(&[("result", *result)])?, *value)?;
+                }
+                return Ok(());
+            }
+            Info(read) => {
+                if let Some(info) = &self.own.engine_info {
+                    let labels = read(info);
+                    encoder.encode_family(&labels)?.encode_gauge(&1)?;
                 }
                 return Ok(());
             }
@@ -87,7 +94,7 @@ fn encode_core(
                 .encode_family(&labels)?
                 .encode_histogram::<NoLabelSet>(sum_s, histogram.count(), &buckets(histogram), None)
         }
-        Counter(_) | Gauge(_) | Results(_) => Ok(()),
+        Counter(_) | Gauge(_) | Results(_) | Info(_) => Ok(()),
     }
 }
 

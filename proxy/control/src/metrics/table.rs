@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use postern_snapshot::{CoreMetrics, Histogram};
+use postern_snapshot::{CoreMetrics, EngineInfo, Histogram};
 use prometheus_client::metrics::MetricType;
 
 /// One metric: what it is called, what it means, where its value comes from.
@@ -25,10 +25,13 @@ pub(super) enum Value {
     Counter(fn(&Own) -> u64),
     Gauge(fn(&Own) -> i64),
     Results(fn(&Own) -> &[(&'static str, u64)]),
+    /// Always 1: what it says is in its labels.
+    Info(fn(&EngineInfo) -> [(&'static str, &str); 1]),
 }
 
 use Value::{
-    CoreCounter, CoreDirections, CoreGauge, CoreHistogram, CoreReasons, Counter, Gauge, Results,
+    CoreCounter, CoreDirections, CoreGauge, CoreHistogram, CoreReasons, Counter, Gauge, Info,
+    Results,
 };
 
 const fn metric(name: &'static str, help: &'static str, value: Value) -> Metric {
@@ -36,7 +39,7 @@ const fn metric(name: &'static str, help: &'static str, value: Value) -> Metric 
 }
 
 /// Every metric that is served.
-pub(super) static METRICS: [Metric; 33] = [
+pub(super) static METRICS: [Metric; 34] = [
     metric(
         "postern_connections_accepted",
         "Connections accepted",
@@ -169,6 +172,11 @@ pub(super) static METRICS: [Metric; 33] = [
         Gauge(|own| i64::from(own.engine_up)),
     ),
     metric(
+        "postern_engine_info",
+        "1; the label `driver` says what carries the bytes: `io_uring` or `epoll`",
+        Info(|info| [("driver", info.driver.as_str())]),
+    ),
+    metric(
         "postern_snapshot_version",
         "Version of the newest state",
         Gauge(|own| signed(own.snapshot_version)),
@@ -218,6 +226,8 @@ pub(super) struct Own {
     pub(super) audit_losses: u64,
     pub(super) checkpoint: u64,
     pub(super) engine_up: bool,
+    /// None until an engine has said hello.
+    pub(super) engine_info: Option<EngineInfo>,
     pub(super) snapshot_version: u64,
     pub(super) snapshot_version_applied: u64,
     pub(super) live_sessions: u64,
@@ -232,7 +242,7 @@ impl Value {
             CoreCounter(_) | CoreDirections(_) | CoreReasons(_) | Counter(_) | Results(_) => {
                 MetricType::Counter
             }
-            CoreGauge(_) | Gauge(_) => MetricType::Gauge,
+            CoreGauge(_) | Gauge(_) | Info(_) => MetricType::Gauge,
             CoreHistogram(_) => MetricType::Histogram,
         }
     }
@@ -244,6 +254,7 @@ impl Value {
             CoreDirections(_) => "`core`, `direction`",
             CoreReasons(_) => "`core`, `reason`",
             Results(_) => "`result`",
+            Info(_) => "`driver`",
             Counter(_) | Gauge(_) => "",
         }
     }

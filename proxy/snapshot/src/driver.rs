@@ -1,0 +1,26 @@
+//! What carries the engine's bytes: the administrator's wish, and what the engine says it runs on.
+
+use serde::{Deserialize, Serialize};
+
+/// What carries the engine's bytes.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Driver {
+    /// io_uring where the kernel allows it, epoll elsewhere.
+    #[default]
+    Auto,
+    /// io_uring; the engine does not start where it is forbidden.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// What the engine runs on, as labels of a metric.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EngineInfo {
+    /// `io_uring` or `epoll`.
+    pub driver: String,
+}
