@@ -1,8 +1,19 @@
 //! The load: clients that work through a relay, and the server behind it, each in a process of its own so
 //! that what they use is never taken for the relay's.
 
+pub mod child;
+mod clients;
+mod command;
+mod desktop;
+mod frames;
 mod measured;
+mod open;
+mod pattern;
+mod ring;
 mod self_check;
+mod server;
+mod stream;
+mod tls;
 mod work;
 
 use std::io::{BufRead as _, BufReader, Write as _};

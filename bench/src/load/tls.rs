@@ -1,0 +1,257 @@
+//! TLS of the load: rustls' unbuffered API, fed by hand, at either end of a connection.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, UnbufferedClientConnection};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, HandshakeKind, ServerConfig, SignatureScheme,
+};
+
+use super::work::Groups;
+
+/// Payload of the longest record.
+const RECORD_BYTES_MAX: usize = 16 * 1024;
+
+/// What a record adds at most: header, content type, tag, and an explicit nonce in TLS 1.2.
+const RECORD_OVERHEAD_BYTES: usize = 5 + 1 + 16 + 8;
+
+/// One end of a TLS connection.
+pub enum Tls {
+    Client(UnbufferedClientConnection),
+    Server(UnbufferedServerConnection),
+}
+
+/// What a look at received bytes came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Nothing more can be done without more bytes from the peer.
+    Handshaking,
+    Established,
+    /// The peer said that it sends no more.
+    Closed,
+}
+
+impl Tls {
+    /// # Errors
+    /// The name is none.
+    pub fn client(config: &Arc<ClientConfig>, name: &str) -> Result<Self> {
+        let name = ServerName::try_from(name.to_owned())?;
+        let connection = UnbufferedClientConnection::new(config.clone(), name)?;
+        Ok(Self::Client(connection))
+    }
+
+    /// # Errors
+    /// The configuration is not one for a server.
+    pub fn server(config: &Arc<ServerConfig>) -> Result<Self> {
+        Ok(Self::Server(UnbufferedServerConnection::new(
+            config.clone(),
+        )?))
+    }
+
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        let kind = match self {
+            Self::Client(connection) => connection.handshake_kind(),
+            Self::Server(connection) => connection.handshake_kind(),
+        };
+        kind == Some(HandshakeKind::Resumed)
+    }
+
+    /// Reads the records at the start of `incoming`: payload goes to `sink`, what is to be sent is appended
+    /// to `outgoing`. Returns how many bytes are done with.
+    ///
+    /// # Errors
+    /// The peer breaks the protocol.
+    pub fn read(
+        &mut self,
+        incoming: &mut [u8],
+        outgoing: &mut Vec<u8>,
+        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<(usize, State)> {
+        let mut used = 0;
+        loop {
+            let (discard, step) = match self {
+                Self::Client(connection) => step(
+                    connection.process_tls_records(&mut incoming[used..]),
+                    outgoing,
+                    sink,
+                ),
+                Self::Server(connection) => step(
+                    connection.process_tls_records(&mut incoming[used..]),
+                    outgoing,
+                    sink,
+                ),
+            };
+            used += discard;
+            if let Some(state) = step? {
+                return Ok((used, state));
+            }
+        }
+    }
+
+    /// Appends `payload` to `outgoing`, encrypted.
+    ///
+    /// # Errors
+    /// The handshake is not over, or the connection is.
+    pub fn write(&mut self, payload: &[u8], outgoing: &mut Vec<u8>) -> Result<()> {
+        match self {
+            Self::Client(connection) => {
+                encrypt(connection.process_tls_records(&mut []), payload, outgoing)
+            }
+            Self::Server(connection) => {
+                encrypt(connection.process_tls_records(&mut []), payload, outgoing)
+            }
+        }
+    }
+}
+
+/// One state of the connection, dealt with; `None` when it must be asked again.
+fn step<Data>(
+    status: UnbufferedStatus<'_, '_, Data>,
+    outgoing: &mut Vec<u8>,
+    sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> (usize, Result<Option<State>>) {
+    let mut discard = status.discard;
+    let outcome = (|| match status.state? {
+        ConnectionState::ReadTraffic(mut traffic) => {
+            while let Some(record) = traffic.next_record() {
+                let record = record?;
+                discard += record.discard;
+                sink(record.payload)?;
+            }
+            Ok(None)
+        }
+        ConnectionState::EncodeTlsData(mut data) => {
+            let filled = outgoing.len();
+            let length = match data.encode(&mut []) {
+                Err(EncodeError::InsufficientSize(error)) => error.required_size,
+                other => bail!("a handshake message of no length: {other:?}"),
+            };
+            outgoing.resize(filled + length, 0);
+            data.encode(&mut outgoing[filled..])?;
+            Ok(None)
+        }
+        ConnectionState::TransmitTlsData(transmit) => {
+            // Whoever called sends what was appended before it reads again.
+            transmit.done();
+            Ok(None)
+        }
+        ConnectionState::BlockedHandshake => Ok(Some(State::Handshaking)),
+        ConnectionState::WriteTraffic(_) => Ok(Some(State::Established)),
+        ConnectionState::PeerClosed | ConnectionState::Closed => Ok(Some(State::Closed)),
+        other => bail!("a state that is not expected: {other:?}"),
+    })();
+    (discard, outcome)
+}
+
+fn encrypt<Data>(
+    status: UnbufferedStatus<'_, '_, Data>,
+    payload: &[u8],
+    outgoing: &mut Vec<u8>,
+) -> Result<()> {
+    let ConnectionState::WriteTraffic(mut traffic) = status.state? else {
+        bail!("the connection takes no application data now");
+    };
+    let filled = outgoing.len();
+    let records = payload.len().div_ceil(RECORD_BYTES_MAX);
+    outgoing.resize(filled + payload.len() + records * RECORD_OVERHEAD_BYTES, 0);
+    let written = traffic.encrypt(payload, &mut outgoing[filled..]);
+    let written = written.map_err(|error: EncryptError| anyhow::anyhow!("{error}"))?;
+    outgoing.truncate(filled + written);
+    Ok(())
+}
+
+/// ring's ciphers, with the key exchange that browsers have today.
+#[must_use]
+pub fn provider(groups: Groups) -> CryptoProvider {
+    let mut provider = rustls::crypto::ring::default_provider();
+    if groups == Groups::Browser {
+        provider
+            .kx_groups
+            .insert(0, aws_lc_rs::kx_group::X25519MLKEM768);
+    }
+    provider
+}
+
+/// A client that takes any certificate: the bench looks at speed.
+///
+/// # Errors
+/// The provider lacks a protocol version.
+pub fn client_config(groups: Groups, resumed: bool) -> Result<Arc<ClientConfig>> {
+    let provider = Arc::new(provider(groups));
+    let mut config = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anything(provider)))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.resumption = if resumed {
+        Resumption::in_memory_sessions(1024)
+    } else {
+        Resumption::disabled()
+    };
+    Ok(Arc::new(config))
+}
+
+/// A server with a certificate of its own, and the certificate.
+///
+/// # Errors
+/// None can be made.
+pub fn server_config(name: &str) -> Result<(Arc<ServerConfig>, CertificateDer<'static>)> {
+    let certified = rcgen::generate_simple_self_signed([name.to_owned()])?;
+    let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
+    let certificate = certified.cert.der().clone();
+    let config = ServerConfig::builder_with_provider(Arc::new(provider(Groups::Browser)))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], PrivateKeyDer::from(key))
+        .context("a certificate of our own")?;
+    ensure!(!certificate.is_empty(), "an empty certificate");
+    Ok((Arc::new(config), certificate))
+}
+
+#[derive(Debug)]
+struct Anything(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anything {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
