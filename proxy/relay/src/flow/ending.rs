@@ -63,7 +63,7 @@ impl Flow {
             (Phase::Open, None) => {
                 self.ended = Some(cause);
                 self.phase = Phase::HalfClosed(leg);
-                self.side_mut(leg.other()).farewell(true, cx);
+                self.pass_end_on(leg, cx);
             }
             (Phase::Open, Some(_)) => {
                 let goodbye = (self.goodbye)(&cause);
@@ -76,29 +76,40 @@ impl Flow {
             }
             (Phase::HalfClosed(_), None) => {
                 // Both have ended; what is queued may take the time that it takes.
-                self.side_mut(leg.other()).farewell(true, cx);
+                self.pass_end_on(leg, cx);
                 self.phase = Phase::Parting;
                 self.clock.until = None;
             }
             // It is told how the second of both ended.
             (Phase::HalfClosed(_), Some(_)) => {
+                let half_close = self.clock.until;
                 let goodbye = (self.goodbye)(&cause);
                 self.part(cause, Some(goodbye), cx);
+                // The target was given that time to say what is queued.
+                self.clock.until = self
+                    .clock
+                    .until
+                    .map(|until| until.max(half_close.unwrap_or(until)));
             }
             _ => {}
         }
     }
 
+    /// The other leg is told that `leg` has ended; politely unless something may be missing.
+    fn pass_end_on(&mut self, leg: Leg, cx: &mut Context<'_>) {
+        let is_whole = self.side(leg).has_ended_whole();
+        self.side_mut(leg.other()).farewell(is_whole, cx);
+    }
+
     /// Ends a flow that is not ending yet: nothing more is forwarded, and a WebSocket client is told
     /// why. The first cause stands.
     pub(super) fn part(&mut self, cause: Ended, goodbye: Option<Goodbye>, cx: &mut Context<'_>) {
-        let half_close = match self.phase {
+        match self.phase {
+            Phase::Open | Phase::HalfClosed(_) => {}
             Phase::New => return self.abort(),
-            Phase::Open => None,
-            Phase::HalfClosed(_) => self.clock.until,
             Phase::Parting if self.frames.is_none() => return self.abort(),
             Phase::Parting | Phase::Lingering | Phase::Over => return,
-        };
+        }
         let cause = self.ended.get_or_insert(cause);
         let goodbye = goodbye.unwrap_or_else(|| (self.goodbye)(cause));
         if self.frames.is_none() {
@@ -109,7 +120,7 @@ impl Flow {
             side.farewell(true, cx);
         }
         self.phase = Phase::Parting;
-        self.clock.until = after(cx.now, self.times.goodbye_ms).max(half_close);
+        self.clock.until = after(cx.now, self.times.goodbye_ms);
     }
 
     /// `leg` broke the rules of its line: it is told so, and the other that it is lost.
@@ -121,18 +132,10 @@ impl Flow {
     /// Nothing can be sent to `leg` any more.
     pub(super) fn lost(&mut self, leg: Leg, cx: &mut Context<'_>) {
         self.side_mut(leg).lose();
-        match (self.phase, &self.frames) {
-            // An end that is known already comes first, once all before it is sent on.
-            (Phase::Open, _) if self.side(leg).input == Input::Finishing(Finish::Ended) => {}
-            (Phase::Open, _) => self.broken(leg, cx),
-            // Who has ended its side is not heard in the other direction now: that ends it all. Who
-            // only was told that the other has ended may still be sending.
-            (Phase::HalfClosed(first), Some(_)) if first == leg => match leg {
-                Leg::Client => self.part(Ended::ClientLost, Some(Goodbye::NONE), cx),
-                // The good-bye is under way, and what the client still has to say has no hearer.
-                Leg::Target => {}
-            },
-            _ => {}
+        // An end that is known already comes first, once all before it is sent on.
+        let is_ending = matches!(self.side(leg).input, Input::Finishing(_));
+        if self.phase == Phase::Open && !is_ending {
+            self.broken(leg, cx);
         }
     }
 
@@ -159,10 +162,7 @@ impl Flow {
     /// The time of the phase is over.
     pub(super) fn pass(&mut self, cx: &mut Context<'_>) {
         match self.phase {
-            Phase::HalfClosed(_) => {
-                self.clock.until = None;
-                self.part(Ended::Stopped, None, cx);
-            }
+            Phase::HalfClosed(_) => self.part(Ended::Stopped, None, cx),
             Phase::Parting if self.frames.is_some() => self.linger(cx.now),
             _ => self.abort(),
         }
@@ -258,16 +258,19 @@ impl Flow {
     /// Goes on to the next phase when what the present one waits for has happened.
     fn advance(&mut self, cx: &mut Context<'_>) {
         match self.phase {
-            Phase::HalfClosed(first) => {
-                let is_told = self.side(first.other()).has_nothing_to_send();
-                if is_told && self.clock.until.is_none() {
+            Phase::HalfClosed(first) if self.side(first.other()).has_nothing_to_send() => {
+                if self.side(first).output == Output::Lost {
+                    // What the other still says has no hearer.
+                    self.broken(first, cx);
+                    return self.advance(cx);
+                } else if self.clock.until.is_none() {
                     self.clock.until = after(cx.now, self.times.half_close_ms);
                 }
             }
-            Phase::Parting if self.frames.is_some() => {
-                if self.side(Leg::Client).has_nothing_to_send() {
-                    self.linger(cx.now);
-                }
+            Phase::Parting
+                if self.frames.is_some() && self.side(Leg::Client).has_nothing_to_send() =>
+            {
+                self.linger(cx.now);
             }
             _ => {}
         }
@@ -298,7 +301,8 @@ impl Flow {
         if let Some(arrived) = arrived {
             cx.tally.record_latency(cx.now.since_us(arrived));
         }
-        if leg == Leg::Client {
+        let owes_ping = self.frames.as_ref().is_some_and(|frames| frames.owes_ping);
+        if leg == Leg::Client && !owes_ping {
             self.clock.all_said(cx.now);
         }
         self.count(leg, load, cx.tally);

@@ -113,6 +113,14 @@ impl Side {
         matches!(self.line, Line::Plain)
     }
 
+    /// Whether nothing can be missing of what this leg has sent until its end.
+    pub(super) fn has_ended_whole(&self) -> bool {
+        match &self.line {
+            Line::Plain => true,
+            Line::Tls(records) => records.is_closed(),
+        }
+    }
+
     /// Payload bytes that can be queued now, in one batch.
     pub(super) fn capacity(&self) -> usize {
         capacity(self.outbox.room())
