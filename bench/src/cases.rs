@@ -353,7 +353,6 @@ fn ourselves() -> Vec<Case> {
             metric: Metric::Latency,
             unit: "ms",
             lower_is_better: true,
-            ..template()
         },
     ]
 }

@@ -5,3 +5,6 @@ pub mod cases;
 pub mod load;
 pub mod measure;
 pub mod micro;
+pub mod peers;
+pub mod report;
+pub mod run;

@@ -25,3 +25,20 @@ pub struct Figure {
     /// The variant that the others are compared with.
     pub is_reference: bool,
 }
+
+/// Measures once; every variant, in the same order each time.
+///
+/// # Errors
+/// The cryptography refuses.
+pub fn run(micro: Micro) -> anyhow::Result<Vec<Figure>> {
+    anyhow::bail!("{micro:?} is not measured")
+}
+
+/// Seconds of CPU for 10⁹ bytes through bare rustls and loopback in one thread: what [`crate::cases::Task::Floor`]
+/// is compared with. `up` is from the browser.
+///
+/// # Errors
+/// The cryptography or a socket refuses.
+pub fn floor(up: bool, bytes: u64) -> anyhow::Result<f64> {
+    anyhow::bail!("the floor of {bytes} bytes is not measured (up: {up})")
+}

@@ -178,13 +178,23 @@ impl Reader {
         } else {
             unframe(&mut self.frames, &early, &mut self.pings, sink)?;
         }
+        let used = self.absorb(sink)?;
+        self.discard(used);
+        if !self.pings.is_empty() {
+            self.answer_pings().await?;
+        }
+        Ok(true)
+    }
+
+    /// Gives the payload of what is received to `sink`; how many bytes of it are done with.
+    fn absorb(&mut self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<usize> {
         let mut tls = self.shared.tls.borrow_mut();
         let incoming = &mut self.buffer[..self.filled];
         let (frames, pings) = (&mut self.frames, &mut self.pings);
-        let used = match &mut *tls {
+        match &mut *tls {
             None => {
                 unframe(frames, incoming, pings, sink)?;
-                incoming.len()
+                Ok(incoming.len())
             }
             Some(tls) => {
                 let mut replies = self.shared.replies.borrow_mut();
@@ -192,15 +202,9 @@ impl Reader {
                     unframe(frames, bytes, pings, sink)
                 })?;
                 self.ended = state == State::Closed;
-                used
+                Ok(used)
             }
-        };
-        drop(tls);
-        self.discard(used);
-        if !self.pings.is_empty() {
-            self.answer_pings().await?;
         }
-        Ok(true)
     }
 
     /// Receives `bytes` bytes of payload, no more may come.

@@ -1,0 +1,39 @@
+//! stunnel as the TLS end of a WebSocket relay.
+
+use anyhow::Result;
+
+use super::{Ground, HOST, Peer, Relay, folder, on_core, port, websockify, write};
+use crate::load::{Target, Upgrade};
+
+/// TLS by stunnel, WebSocket by websockify behind it.
+pub(super) fn before_websockify(ground: &Ground<'_>) -> Result<Relay> {
+    let folder = folder()?;
+    let (listen, inner) = (port::free()?, port::free()?);
+    let (chain, key) = (
+        ground.certificate.chain.display(),
+        ground.certificate.key.display(),
+    );
+    let text = format!(
+        "foreground = yes\n\
+         pid =\n\
+         debug = warning\n\
+         [load]\n\
+         accept = {listen}\n\
+         connect = {inner}\n\
+         cert = {chain}\n\
+         key = {key}\n"
+    );
+    let file = folder.path().join("stunnel.conf");
+    write(&file, &text)?;
+    let mut command = on_core(ground.cores.relay, &ground.binaries.get("stunnel")?);
+    command.arg(&file);
+    let upgrade = Upgrade {
+        path: "/websockify".to_owned(),
+        host: HOST.to_owned(),
+        ..Upgrade::default()
+    };
+    let target = Target::wss(listen, HOST, vec![upgrade]);
+    let mut relay = Relay::single(Peer::Stunnel.name(), target, &command, folder)?;
+    relay.add("websockify", &websockify::command(ground, inner, None)?)?;
+    relay.ready(inner)?.ready(listen)
+}
