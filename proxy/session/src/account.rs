@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use postern_access::{Permit, UnixSeconds};
 use postern_audit::{Event, Record};
+use postern_relay::Traffic;
 use postern_snapshot::{Ended, LiveSession, ToControl};
 
 use crate::{Core, Outcome};
@@ -18,15 +19,6 @@ pub(crate) struct Account {
     /// The login whose page should hear how it ended.
     identity_nonce: Option<String>,
     live: bool,
-}
-
-/// Counts of a relay.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Traffic {
-    pub(crate) bytes_up: u64,
-    pub(crate) bytes_down: u64,
-    pub(crate) messages_up: u64,
-    pub(crate) messages_down: u64,
 }
 
 impl Account {

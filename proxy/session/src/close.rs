@@ -1,7 +1,5 @@
 //! Says why, then closes: an HTTP answer, or `RDCleanPath` error and WebSocket close frame.
 
-use std::future::Future;
-
 use futures_lite::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use postern_wire::rdcleanpath::{self, Failure};
 use postern_wire::x224::{self, Confirm};
@@ -11,7 +9,7 @@ use crate::core::{send, within};
 use crate::{Core, Outcome};
 
 /// Saying good-bye takes no longer than this, and as long again for the peer to hear it.
-const GOODBYE_MS_MAX: u64 = 1_000;
+pub(crate) const GOODBYE_MS_MAX: u64 = 1_000;
 
 /// Answers a connection that is still HTTP, if an answer is owed.
 pub(crate) async fn answer_http<C: Core>(
@@ -80,12 +78,6 @@ pub(crate) async fn linger<C: Core>(core: &C, reader: &mut (impl AsyncRead + Unp
     };
     // A peer that goes on for longer is cut off.
     let _ = within(core, GOODBYE_MS_MAX, drain).await;
-}
-
-/// `work`, cut off after the time of a good-bye.
-pub(crate) async fn briefly<C: Core>(core: &C, work: impl Future) {
-    // What is not said by then is not said.
-    let _ = within(core, GOODBYE_MS_MAX, work).await;
 }
 
 /// The error that IronRDP's client shows best, where the outcome has one.

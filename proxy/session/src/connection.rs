@@ -1,13 +1,16 @@
 //! The way of one connection, stage by stage, from accept to its one audit record.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
 
 use futures_lite::FutureExt as _;
 use futures_lite::future::or;
-use futures_rustls::server::TlsStream;
 use postern_access::application::APPLICATION_COOKIE;
 use postern_access::{Permit, UnixSeconds, UpgradeRequest};
+use postern_relay::Traffic;
 use postern_snapshot::Limits;
 use postern_wire::http1::{self, Head, UpgradeError};
 use postern_wire::rdcleanpath;
@@ -18,8 +21,9 @@ use crate::authorize::{Authorized, authorize};
 use crate::core::send;
 use crate::inbox::Inbox;
 use crate::negotiate::{Negotiated, negotiate};
-use crate::relay::{self, Desktop, Durations};
-use crate::{Core, Full, Outcome, Stop, cleanpath, close, dial, tls, upgrade, web};
+use crate::relay::{self, Desktop};
+use crate::tls::TlsStream;
+use crate::{Core, Full, Outcome, Seat, Stop, cleanpath, close, dial, handshake, upgrade, web};
 
 /// What a connection turned out to be.
 enum Request {
@@ -29,6 +33,14 @@ enum Request {
     Session(Box<Authorized>),
     #[cfg(feature = "echo")]
     Echo,
+}
+
+/// A desktop that the core carries.
+struct Live<C: Core> {
+    carriage: C::Carriage,
+    stop: Rc<Stop>,
+    _connection: Seat,
+    _session: Seat,
 }
 
 /// Serves one accepted connection to its end. Exactly one connection record comes of it, also when
@@ -42,38 +54,57 @@ pub async fn serve<C: Core>(
 ) {
     let mut account = Account::open(core, source);
     let outcome = {
+        // What it takes to open a session is freed when it is live: it may live for hours.
+        let opening = Box::pin(open(core, socket, local, &mut account));
         // A mistake of ours in one connection ends that connection, not its core.
-        let work = AssertUnwindSafe(carry(core, socket, local, &mut account)).catch_unwind();
-        let carried = async { work.await.unwrap_or(Outcome::Internal) };
-        or(carried, stop.raised()).await
+        let mut work = pin!(AssertUnwindSafe(follow(opening)).catch_unwind());
+        let carried = async { work.as_mut().await.unwrap_or((Outcome::Internal, None)) };
+        or(carried, async { (stop.raised().await, None) }).await
     };
+    let (outcome, traffic) = outcome;
+    if let Some(traffic) = traffic {
+        account.traffic(traffic);
+    }
     account.close(core, &outcome);
 }
 
-async fn carry<C: Core>(
+/// Waits for a session to open, then for its end; how it ended and what it carried.
+async fn follow<C: Core>(
+    opening: Pin<Box<impl Future<Output = Result<Live<C>, Outcome>>>>,
+) -> (Outcome, Option<Traffic>) {
+    let live = match opening.await {
+        Ok(live) => live,
+        Err(outcome) => return (outcome, None),
+    };
+    let (outcome, traffic) = relay::attend(live.carriage, &live.stop).await;
+    (outcome, Some(traffic))
+}
+
+/// Everything before a desktop lives. Nothing of it is held after that.
+async fn open<C: Core>(
     core: &C,
     socket: C::Stream,
     local: SocketAddr,
     account: &mut Account,
-) -> Outcome {
-    let _seat = match core.admit(account.source().ip()) {
-        Ok(seat) => seat,
-        Err(Full::ConnectionsOfSource) => return Outcome::SourceFull,
-        Err(_) => return Outcome::ConnectionsFull,
-    };
-    let mut browser = match tls::accept(core, &core.state(), socket).await {
-        Ok(browser) => browser,
-        Err(outcome) => return outcome,
-    };
+) -> Result<Live<C>, Outcome> {
+    let seat = core
+        .admit(account.source().ip())
+        .map_err(|full| match full {
+            Full::ConnectionsOfSource => Outcome::SourceFull,
+            _ => Outcome::ConnectionsFull,
+        })?;
+    let mut browser = handshake::shake(core, &core.state(), socket, account.source().ip()).await?;
     let limits = core.state().limits;
     match request(core, &limits, &mut browser, local, account).await {
-        Ok(Request::Web) => Outcome::Web,
-        Ok(Request::Session(authorized)) => session(core, browser, *authorized, account).await,
+        Ok(Request::Web) => Err(Outcome::Web),
+        Ok(Request::Session(authorized)) => {
+            session(core, browser, *authorized, account, seat).await
+        }
         #[cfg(feature = "echo")]
-        Ok(Request::Echo) => crate::echo::serve(core, &mut browser).await,
+        Ok(Request::Echo) => Err(crate::echo::serve(core, &mut browser).await),
         Err(outcome) => {
             close::answer_http(core, &mut browser, &outcome).await;
-            outcome
+            Err(outcome)
         }
     }
 }
@@ -94,8 +125,7 @@ async fn request<C: Core>(
     let state = &*core.state();
     let head = http1::parse_head(&buffer).map_err(upgrade::malformed)?;
     let head = head.expect("read_head returns when the head is whole");
-    let asked = browser.get_ref().1.server_name().map(str::to_owned);
-    let host = upgrade::host(&head, asked.as_deref())?;
+    let host = upgrade::host(&head, browser.server_name())?;
 
     #[cfg(feature = "echo")]
     if head.path == crate::echo::PATH && head.wants_websocket() {
@@ -148,26 +178,22 @@ fn refused_upgrade(error: UpgradeError) -> Outcome {
     }
 }
 
-/// From the 101 to the end of the desktop.
+/// From the 101 to the live desktop.
 async fn session<C: Core>(
     core: &C,
     mut browser: TlsStream<C::Stream>,
     authorized: Authorized,
     account: &mut Account,
-) -> Outcome {
-    let Authorized {
-        permit,
-        stop,
-        seat: _seat,
-    } = authorized;
+    connection: Seat,
+) -> Result<Live<C>, Outcome> {
+    let Authorized { permit, stop, seat } = authorized;
     let asked = core.now();
-    let opening = open(core, &mut browser, &permit);
-    let opened = or(async { Err(stop.raised().await) }, opening).await;
-    let (negotiated, inbox, decoder) = match opened {
-        Ok(opened) => opened,
+    let desktop = prepare(core, &mut browser, &permit);
+    let (negotiated, inbox, decoder) = match or(async { Err(stop.raised().await) }, desktop).await {
+        Ok(prepared) => prepared,
         Err(outcome) => {
             close::answer_websocket(core, &mut browser, &outcome).await;
-            return outcome;
+            return Err(outcome);
         }
     };
     account.desktop(
@@ -182,16 +208,28 @@ async fn session<C: Core>(
         decoder,
         target: negotiated.stream,
     };
-    let durations = Durations::of(&permit, core.unix_ms());
     let limits = core.state().limits;
-    let (outcome, traffic) = relay::run(core, &limits, desktop, durations, &stop).await;
-    account.traffic(traffic);
-    outcome
+    let times = relay::times(&limits, &permit, core.unix_ms());
+    let begin = relay::begin(core, &limits, desktop, times);
+    match or(async { Err((stop.raised().await, None)) }, begin).await {
+        Ok(carriage) => Ok(Live {
+            carriage,
+            stop,
+            _connection: connection,
+            _session: seat,
+        }),
+        Err((outcome, browser)) => {
+            if let Some(mut browser) = browser {
+                close::answer_websocket(core, &mut browser, &outcome).await;
+            }
+            Err(outcome)
+        }
+    }
 }
 
 /// From the `RDCleanPath` request to its answer; with the target comes what is left of the reading
-/// side. The state is let go before the relay, which may live for hours.
-async fn open<C: Core>(
+/// side.
+async fn prepare<C: Core>(
     core: &C,
     browser: &mut TlsStream<C::Stream>,
     permit: &Permit,

@@ -12,6 +12,7 @@ use futures_lite::future::or;
 use futures_lite::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use postern_access::{Fingerprint, Permit};
 use postern_audit::Record;
+use postern_relay::{Flow, Goodbye, Report};
 use postern_snapshot::{CoreMetrics, LiveSession, ToControl};
 
 use crate::{State, Stop};
@@ -22,6 +23,7 @@ pub enum Full {
     Connections,
     ConnectionsOfSource,
     Handshakes,
+    HandshakesOfSource,
     Sessions,
     SessionsOfUser,
 }
@@ -34,10 +36,17 @@ pub struct AuditUnavailable(pub String);
 /// A place that is held; dropping it gives it back.
 pub type Seat = Box<dyn std::any::Any>;
 
+/// A flow that the core carries. It resolves when the flow is over; dropping it cuts the flow off.
+pub trait Carriage: Future<Output = Report> + Unpin {
+    /// Ends the flow, with these last words to its client.
+    fn stop(&self, goodbye: Goodbye);
+}
+
 /// The core that a connection lives on. Everything is of that core alone: no locks, nothing blocks.
 #[allow(async_fn_in_trait, reason = "a core's futures never leave its thread")]
 pub trait Core {
     type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
+    type Carriage: Carriage;
 
     /// The state in force now.
     fn state(&self) -> Arc<State>;
@@ -50,6 +59,9 @@ pub trait Core {
     fn random(&self) -> [u8; 16];
     async fn sleep(&self, duration: Duration);
 
+    /// Carries `flow` between two sockets from now on, whose bytes a session sees no more.
+    fn carry(&self, client: Self::Stream, target: Self::Stream, flow: Flow) -> Self::Carriage;
+
     async fn connect(&self, address: SocketAddr) -> io::Result<Self::Stream>;
     async fn connect_unix(&self, path: &Path) -> io::Result<Self::Stream>;
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
@@ -61,11 +73,11 @@ pub trait Core {
     /// # Errors
     /// When the node or the source has too many.
     fn admit(&self, source: IpAddr) -> Result<Seat, Full>;
-    /// Counts a TLS handshake under way.
+    /// Counts a TLS handshake under way with `source`.
     ///
     /// # Errors
-    /// When the core has too many.
-    fn begin_handshake(&self) -> Result<Seat, Full>;
+    /// When the core has too many, or too many with that source.
+    fn begin_handshake(&self, source: IpAddr) -> Result<Seat, Full>;
     /// Enters a session in the live table; `stop` is raised when it must end.
     ///
     /// # Errors

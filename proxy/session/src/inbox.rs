@@ -3,7 +3,9 @@
 use std::io;
 
 use futures_lite::{AsyncRead, AsyncReadExt as _};
-use postern_snapshot::limits::RELAY_BUFFER_BYTES;
+
+/// What one inbox holds: a request, or a piece of a frame.
+pub(crate) const INBOX_BYTES: usize = 16 * 1024;
 
 /// A buffer that is filled at its end and consumed at its start.
 pub(crate) struct Inbox {
@@ -15,7 +17,7 @@ pub(crate) struct Inbox {
 impl Inbox {
     pub(crate) fn new() -> Self {
         Self {
-            bytes: vec![0; RELAY_BUFFER_BYTES].into_boxed_slice(),
+            bytes: vec![0; INBOX_BYTES].into_boxed_slice(),
             start: 0,
             end: 0,
         }

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use futures_lite::AsyncReadExt as _;
-use futures_rustls::TlsConnector;
-use futures_rustls::client::TlsStream;
 use postern_access::{Application, CertificatePolicy, Fingerprint, RdpSecurity};
 use postern_snapshot::ToControl;
 use postern_wire::x224::{self, Confirm, ConnectionRequest, Protocol, Protocols, Refused};
@@ -12,6 +10,7 @@ use rustls_pki_types::ServerName;
 
 use crate::core::{send, within};
 use crate::state::provider;
+use crate::tls::{self, TlsStream};
 use crate::verifier::{Judge, TargetVerifier};
 use crate::{Core, Outcome, State};
 
@@ -46,8 +45,8 @@ pub(crate) async fn negotiate<C: Core>(
         let mut socket = socket;
         let (confirm, selected) = agree(offer, &mut socket).await?;
         let stream = secure(state, application, socket, address).await?;
-        let (_, session) = stream.get_ref();
-        let chain: Vec<Vec<u8>> = session
+        let chain: Vec<Vec<u8>> = stream
+            .agreed()
             .peer_certificates()
             .unwrap_or_default()
             .iter()
@@ -171,10 +170,10 @@ async fn secure<S: futures_lite::AsyncRead + futures_lite::AsyncWrite + Unpin>(
         .with_no_client_auth();
     // A target is met once a session: tickets would only be held.
     config.resumption = rustls::client::Resumption::disabled();
+    config.enable_secret_extraction = true;
     let name = ServerName::try_from(application.target.host.clone())
         .unwrap_or_else(|_| ServerName::IpAddress(address.ip().into()));
-    TlsConnector::from(Arc::new(config))
-        .connect(name, socket)
+    tls::connect(Arc::new(config), name, socket)
         .await
         .map_err(|error| tls_outcome(application, &error))
 }

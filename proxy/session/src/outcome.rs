@@ -1,6 +1,7 @@
 //! How a connection ended, and the ONE place where that is translated for the outside world.
 
 use postern_access::RefusalKind;
+use postern_relay::{Ended, Goodbye};
 use postern_wire::http1::HeadError;
 
 /// Every way a connection can end. Each has one [`Meaning`].
@@ -281,6 +282,39 @@ impl Outcome {
             _ => None,
         }
     }
+}
+
+impl From<&Ended> for Outcome {
+    fn from(ended: &Ended) -> Self {
+        match ended {
+            Ended::ClientClosed => Self::BrowserClosed,
+            Ended::ClientLost => Self::BrowserLost,
+            Ended::ClientSilent => Self::BrowserSilent,
+            Ended::ClientStalled => Self::BrowserStalled,
+            Ended::TargetClosed => Self::TargetClosed,
+            Ended::TargetLost => Self::TargetLost,
+            Ended::TargetStalled => Self::TargetStalled,
+            Ended::FrameRefused(code, label) => Self::FrameRefused(*code, label),
+            Ended::Expired => Self::Expired,
+            Ended::Idle => Self::Idle,
+            // Whoever stops a flow knows why; a flow that stops by itself is a mistake of ours.
+            Ended::Stopped => Self::Internal,
+        }
+    }
+}
+
+/// What a browser whose desktop ended is told.
+pub(crate) fn goodbye(outcome: &Outcome) -> Goodbye {
+    let meaning = outcome.meaning();
+    Goodbye {
+        code: meaning.close,
+        reason: meaning.label,
+    }
+}
+
+/// What a browser is told when its flow ends by itself.
+pub(crate) fn last_words(ended: &Ended) -> Goodbye {
+    goodbye(&Outcome::from(ended))
 }
 
 fn refusal(kind: RefusalKind) -> Meaning {

@@ -103,6 +103,7 @@ fn server_config(certificates: &[Certificate]) -> Result<rustls::ServerConfig, S
         why: error.to_string(),
     })?;
     config.send_tls13_tickets = 2;
+    config.enable_secret_extraction = true;
     Ok(config)
 }
 

@@ -1,4 +1,4 @@
-//! A core with a virtual clock and in-memory streams, for tests of whole stages.
+//! A core with a virtual clock and in-memory streams, for tests of whole connections.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -16,9 +16,14 @@ use std::time::{Duration, Instant};
 use futures_lite::{AsyncRead, AsyncWrite};
 use postern_access::{Fingerprint, Permit};
 use postern_audit::Record;
+use postern_relay::flow::Finish;
+use postern_relay::{Flow, Goodbye, Leg, Moment, Pool, Report, Tally};
 use postern_snapshot::{CoreMetrics, LiveSession, ToControl};
 
-use crate::{AuditUnavailable, Core, Full, Seat, State, Stop};
+use crate::{AuditUnavailable, Carriage, Core, Full, Seat, State, Stop};
+
+/// What the wall clock shows when a trial begins.
+pub(crate) const UNIX_MS: u64 = 1_800_000_000_000;
 
 /// Bytes that a pipe holds before its writer must wait.
 const PIPE_BYTES: usize = 4096;
@@ -26,23 +31,50 @@ const PIPE_BYTES: usize = 4096;
 /// The virtual core. Time passes only when every task waits for it.
 pub(crate) struct TrialCore {
     began: Instant,
+    clock: Rc<Clock>,
+    state: Arc<State>,
+    pub(crate) metrics: RefCell<CoreMetrics>,
+    pub(crate) records: RefCell<Vec<Record>>,
+    /// Far ends of the connections that sessions made.
+    dialled: RefCell<VecDeque<Pipe>>,
+    /// What ends the sessions that were entered.
+    pub(crate) stops: RefCell<Vec<Rc<Stop>>>,
+}
+
+#[derive(Default)]
+struct Clock {
     now_ms: Cell<u64>,
     timers: RefCell<Vec<(u64, Waker)>>,
-    pub(crate) metrics: RefCell<CoreMetrics>,
+}
+
+impl Clock {
+    fn wake_at(&self, ms: u64, waker: &Waker) {
+        self.timers.borrow_mut().push((ms, waker.clone()));
+    }
 }
 
 impl TrialCore {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(state: State) -> Self {
         Self {
             began: Instant::now(),
-            now_ms: Cell::new(0),
-            timers: RefCell::default(),
+            clock: Rc::default(),
+            state: Arc::new(state),
             metrics: RefCell::default(),
+            records: RefCell::default(),
+            dialled: RefCell::default(),
+            stops: RefCell::default(),
         }
     }
 
-    pub(crate) fn elapsed_ms(&self) -> u64 {
-        self.now_ms.get()
+    /// The far end of the next connection that a session makes.
+    pub(crate) async fn dialled(&self) -> Pipe {
+        loop {
+            let next = self.dialled.borrow_mut().pop_front();
+            match next {
+                Some(pipe) => return pipe,
+                None => self.sleep(Duration::from_millis(1)).await,
+            }
+        }
     }
 
     /// Runs `task` to its end, letting time pass whenever nothing else can happen.
@@ -67,10 +99,11 @@ impl TrialCore {
     }
 
     fn let_time_pass(&self) {
-        let next = self.timers.borrow().iter().map(|(at, _)| *at).min();
+        let clock = &self.clock;
+        let next = clock.timers.borrow().iter().map(|(at, _)| *at).min();
         let next = next.expect("a task that waits for nothing would wait for ever");
-        self.now_ms.set(self.now_ms.get().max(next));
-        let due = self
+        clock.now_ms.set(clock.now_ms.get().max(next));
+        let due = clock
             .timers
             .borrow_mut()
             .extract_if(.., |(at, _)| *at <= next)
@@ -81,9 +114,10 @@ impl TrialCore {
 
 impl Core for TrialCore {
     type Stream = Pipe;
+    type Carriage = TrialCarriage;
 
     fn state(&self) -> Arc<State> {
-        unreachable!("stages under trial get their limits as arguments")
+        self.state.clone()
     }
 
     fn measure(&self, change: impl FnOnce(&mut CoreMetrics)) {
@@ -91,11 +125,11 @@ impl Core for TrialCore {
     }
 
     fn now(&self) -> Instant {
-        self.began + Duration::from_millis(self.now_ms.get())
+        self.began + Duration::from_millis(self.clock.now_ms.get())
     }
 
     fn unix_ms(&self) -> u64 {
-        1_000_000_000_000 + self.now_ms.get()
+        UNIX_MS + self.clock.now_ms.get()
     }
 
     fn random(&self) -> [u8; 16] {
@@ -103,19 +137,34 @@ impl Core for TrialCore {
     }
 
     async fn sleep(&self, duration: Duration) {
-        let until = self.now_ms.get() + u64::try_from(duration.as_millis()).expect("a test's time");
+        let until =
+            self.clock.now_ms.get() + u64::try_from(duration.as_millis()).expect("a test's time");
         std::future::poll_fn(|cx| {
-            if self.now_ms.get() >= until {
+            if self.clock.now_ms.get() >= until {
                 return Poll::Ready(());
             }
-            self.timers.borrow_mut().push((until, cx.waker().clone()));
+            self.clock.wake_at(until, cx.waker());
             Poll::Pending
         })
         .await;
     }
 
+    fn carry(&self, client: Pipe, target: Pipe, flow: Flow) -> TrialCarriage {
+        TrialCarriage(Box::new(Driven {
+            sockets: [client, target],
+            flow: Some(flow),
+            pool: Pool::new(),
+            tally: Tally::default(),
+            clock: self.clock.clone(),
+            has_begun: false,
+            goodbye: Cell::new(None),
+        }))
+    }
+
     async fn connect(&self, _: SocketAddr) -> io::Result<Pipe> {
-        Err(io::ErrorKind::ConnectionRefused.into())
+        let (near, far) = pipe();
+        self.dialled.borrow_mut().push_back(far);
+        Ok(near)
     }
 
     async fn connect_unix(&self, _: &Path) -> io::Result<Pipe> {
@@ -134,11 +183,12 @@ impl Core for TrialCore {
         Ok(Box::new(()))
     }
 
-    fn begin_handshake(&self) -> Result<Seat, Full> {
+    fn begin_handshake(&self, _: IpAddr) -> Result<Seat, Full> {
         Ok(Box::new(()))
     }
 
-    fn enter(&self, _: LiveSession, _: &Permit, _: Rc<Stop>) -> Result<Seat, Full> {
+    fn enter(&self, _: LiveSession, _: &Permit, stop: Rc<Stop>) -> Result<Seat, Full> {
+        self.stops.borrow_mut().push(stop);
         Ok(Box::new(()))
     }
 
@@ -146,17 +196,130 @@ impl Core for TrialCore {
         true
     }
 
-    async fn record_durably(&self, _: Record) -> Result<(), AuditUnavailable> {
+    async fn record_durably(&self, record: Record) -> Result<(), AuditUnavailable> {
+        self.record(record);
         Ok(())
     }
 
-    fn record(&self, _: Record) {}
+    fn record(&self, record: Record) {
+        self.records.borrow_mut().push(record);
+    }
 
     async fn pin(&self, _: &str, _: Fingerprint) -> Option<Fingerprint> {
         None
     }
 
     fn report(&self, _: ToControl) {}
+}
+
+/// A flow that is driven by whoever waits for it.
+pub(crate) struct TrialCarriage(Box<Driven>);
+
+struct Driven {
+    sockets: [Pipe; 2],
+    /// INVARIANT: there until the report is given.
+    flow: Option<Flow>,
+    pool: Pool,
+    tally: Tally,
+    clock: Rc<Clock>,
+    has_begun: bool,
+    goodbye: Cell<Option<Goodbye>>,
+}
+
+impl Carriage for TrialCarriage {
+    fn stop(&self, goodbye: Goodbye) {
+        self.0.goodbye.set(Some(goodbye));
+    }
+}
+
+impl Future for TrialCarriage {
+    type Output = Report;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Report> {
+        let this = &mut *self.0;
+        let now_ms = this.clock.now_ms.get();
+        let mut flow = this.flow.take().expect("is polled until it is ready");
+        let mut context = postern_relay::Context {
+            pool: &mut this.pool,
+            tally: &mut this.tally,
+            now: Moment::default().plus_ms(now_ms),
+        };
+        if !std::mem::replace(&mut this.has_begun, true) {
+            flow.begin(&mut context);
+        }
+        if let Some(goodbye) = this.goodbye.take() {
+            flow.stop(goodbye, &mut context);
+        }
+        flow.woken(&mut context);
+        let mut moves = true;
+        while std::mem::take(&mut moves) {
+            for leg in Leg::BOTH {
+                let socket = &mut this.sockets[leg.index()];
+                moves |= drive(&mut flow, leg, socket, &mut context, cx);
+            }
+        }
+        if flow.is_over() {
+            return Poll::Ready(flow.released(&mut this.pool));
+        }
+        if let Some(at) = flow.deadline() {
+            this.clock.wake_at(at.0.div_ceil(1000), cx.waker());
+        }
+        this.flow = Some(flow);
+        Poll::Pending
+    }
+}
+
+/// Does what `flow` wants of one leg; whether anything happened.
+fn drive(
+    flow: &mut Flow,
+    leg: Leg,
+    socket: &mut Pipe,
+    context: &mut postern_relay::Context<'_>,
+    cx: &mut Context<'_>,
+) -> bool {
+    let mut socket = Pin::new(socket);
+    let mut moves = false;
+    if flow.wants_bytes(leg) {
+        let mut buffer = [0; PIPE_BYTES];
+        match socket.as_mut().poll_read(cx, &mut buffer) {
+            Poll::Ready(Ok(0)) => flow.finished(leg, Finish::Ended, context),
+            Poll::Ready(Ok(bytes)) => flow.received(leg, &mut buffer[..bytes], context),
+            Poll::Ready(Err(_)) => flow.finished(leg, Finish::Broken, context),
+            Poll::Pending => return drive_output(flow, leg, socket, context, cx),
+        }
+        moves = true;
+    }
+    drive_output(flow, leg, socket, context, cx) || moves
+}
+
+fn drive_output(
+    flow: &mut Flow,
+    leg: Leg,
+    socket: Pin<&mut Pipe>,
+    context: &mut postern_relay::Context<'_>,
+    cx: &mut Context<'_>,
+) -> bool {
+    let outgoing = flow.outgoing(leg);
+    if !outgoing.is_empty() {
+        return match socket.poll_write(cx, outgoing) {
+            Poll::Ready(Ok(bytes)) => {
+                flow.sent(leg, bytes, context);
+                true
+            }
+            Poll::Ready(Err(_)) => {
+                flow.send_failed(leg, context);
+                true
+            }
+            Poll::Pending => false,
+        };
+    }
+    let shuts = flow.wants_shutdown(leg);
+    if shuts {
+        // A pipe closes at once.
+        let _ = socket.poll_close(cx);
+        flow.shut_down(leg);
+    }
+    shuts
 }
 
 /// One end of an in-memory stream that holds [`PIPE_BYTES`] each way.

@@ -1,10 +1,13 @@
 //! What is not a session goes to control over a UNIX socket, byte for byte.
 
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 
 use futures_lite::future::or;
 use futures_lite::io::split;
-use futures_lite::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use futures_lite::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use postern_wire::proxy_protocol;
 
 use crate::core::{send, within};
@@ -62,13 +65,24 @@ async fn pump<C: Core>(
     reader: &mut (impl AsyncRead + Unpin),
     writer: &mut (impl AsyncWrite + Unpin),
 ) {
-    let mut buffer = [0; BUFFER_BYTES];
-    while let Ok(Ok(bytes @ 1..)) = within(core, idle_ms_max, reader.read(&mut buffer)).await {
-        let write = send(writer, &buffer[..bytes]);
+    while let Ok(Ok(bytes)) = within(core, idle_ms_max, read_some(reader)).await
+        && !bytes.is_empty()
+    {
+        let write = send(writer, &bytes);
         if !matches!(within(core, idle_ms_max, write).await, Ok(Ok(()))) {
             return;
         }
     }
     // A writer that is gone needs no closing.
     let _ = within(core, CONNECT_MS_MAX, writer.close()).await;
+}
+
+/// What arrives next; empty at the end. A connection that waits holds no buffer.
+async fn read_some(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    poll_fn(|cx| {
+        let mut buffer = [0; BUFFER_BYTES];
+        let read = Pin::new(&mut *reader).poll_read(cx, &mut buffer);
+        read.map_ok(|bytes| buffer[..bytes].to_vec())
+    })
+    .await
 }
