@@ -18,6 +18,7 @@ use socket2::SockRef;
 use super::desk::{Desk, HAND_OVER_MAX, Notice, Order, Parcel, Ticket};
 use super::epoll;
 use super::queue::{self, Bell, Consumer, Producer, Refused};
+use super::ring;
 use super::slab::Slab;
 use super::sys::Alarm;
 use crate::doorbell::{self, Button, Wire};
@@ -105,7 +106,8 @@ fn work(core: usize, kind: Kind, mut desk: Desk) -> io::Result<()> {
     catch_unwind(AssertUnwindSafe(|| {
         resources::pin(core)?;
         match kind {
-            Kind::IoUring | Kind::Epoll => epoll::Driver::new(&mut desk)?.run(),
+            Kind::IoUring => ring::Driver::new(&mut desk)?.run(),
+            Kind::Epoll => epoll::Driver::new(&mut desk)?.run(),
         }
     }))
     .unwrap_or_else(|_| Err(io::Error::other("it panicked")))
