@@ -1,6 +1,7 @@
-//! The project's own commands: `cargo xtask demo`, `test`, `ci` and what they are made of.
+//! The project's own commands: `cargo xtask demo`, `test`, `bench`, `ci` and what they are made of.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod ci;
 mod command;
 mod counts;
@@ -31,7 +32,7 @@ struct Arguments {
 enum Task {
     /// Install what is missing to build, show and test (Debian packages, through apt).
     Setup {
-        /// Only what these purposes need; all of them when left out.
+        /// Only what these purposes need; all but `bench` when left out.
         #[arg(value_enum)]
         purposes: Vec<setup::Purpose>,
         /// Say what would be installed, and install nothing.
@@ -42,6 +43,8 @@ enum Task {
     Demo(demo::Arguments),
     /// Run the tests, all of them or one part.
     Test(test::Arguments),
+    /// Measure the data plane beside HAProxy, nginx, websockify and stunnel.
+    Bench(bench::Arguments),
     /// Everything that must hold before a change is taken: format, clippy, tidy, layers, tests.
     Ci,
     /// Check the rules about files that no compiler checks.
@@ -77,6 +80,7 @@ fn run(task: Task) -> Result<bool> {
         }
         Task::Demo(arguments) => demo::run(&arguments).map(|()| true),
         Task::Test(arguments) => test::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Ci => ci::run(),
         Task::Tidy => Ok(report::findings("tidy", &tidy::check()?)),
         Task::Manual => manual::write().map(|()| true),

@@ -22,9 +22,12 @@ pub enum Purpose {
     System,
     /// A real browser.
     Browser,
+    /// The relays that ours is measured beside.
+    Bench,
 }
 
 impl Purpose {
+    /// What building, showing and testing need; the bench's peers come with the bench.
     pub const ALL: [Self; 5] = [
         Self::Build,
         Self::Shadow,
@@ -99,6 +102,14 @@ fn packages(purpose: Purpose) -> Vec<Package> {
             package("chromium", "the browser that the tests drive"),
             package("fonts-dejavu-core", "letters for its pages"),
         ],
+        Purpose::Bench => vec![
+            package("haproxy", "a TCP relay that can splice"),
+            package("nginx", "a relay of TCP and HTTP"),
+            package("libnginx-mod-stream", "its module for TCP"),
+            package("websockify", "WebSocket to TCP"),
+            package("stunnel4", "TLS to TCP"),
+            package("util-linux", "taskset, which keeps each to one core"),
+        ],
     }
 }
 
@@ -138,7 +149,8 @@ fn apt(names: &[&str]) -> Result<()> {
     }
     let root = Root::find(names)?;
     let quiet = names
-        .contains(&"xrdp")
+        .iter()
+        .any(|name| !services(name).is_empty())
         .then(|| NoServices::begin(&root))
         .transpose()?;
     command::run(root.command("apt-get").args(["-q", "update"]))?;
@@ -148,7 +160,7 @@ fn apt(names: &[&str]) -> Result<()> {
             .args(names),
     )?;
     if let Some(quiet) = quiet {
-        quiet.end();
+        quiet.end(names);
     }
     Ok(())
 }
@@ -195,7 +207,18 @@ impl Root {
     }
 }
 
-/// Keeps a package's services from starting while it is installed: xrdp's would listen on every
+/// The services that a package brings and that nobody here wants to run.
+fn services(package: &str) -> &'static [&'static str] {
+    match package {
+        "xrdp" => &["xrdp.service", "xrdp-sesman.service"],
+        "haproxy" => &["haproxy.service"],
+        "nginx" => &["nginx.service"],
+        "stunnel4" => &["stunnel4.service"],
+        _ => &[],
+    }
+}
+
+/// Keeps packages' services from starting while they are installed: most would listen on every
 /// address. Where the machine has such a rule of its own, that one stays.
 struct NoServices<'a> {
     root: &'a Root,
@@ -217,11 +240,19 @@ impl<'a> NoServices<'a> {
         Ok(Self { root, ours })
     }
 
-    fn end(self) {
+    fn end(self, packages: &[&str]) {
         if program::installed("systemctl") {
-            eprintln!("setup: xrdp was installed for the tests only; its service stays off");
+            let units: Vec<&str> = packages
+                .iter()
+                .flat_map(|package| services(package))
+                .copied()
+                .collect();
+            eprintln!(
+                "setup: installed to be started by hand only, these stay off: {}",
+                units.join(", ")
+            );
             let mut disable = self.root.command("systemctl");
-            disable.args(["disable", "xrdp.service", "xrdp-sesman.service"]);
+            disable.arg("disable").args(units);
             let _ = disable.stdout(Stdio::null()).stderr(Stdio::null()).status();
         }
     }

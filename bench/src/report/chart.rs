@@ -56,8 +56,12 @@ pub(super) fn svg(title: &str, sections: &[Section]) -> String {
         top += SECTION;
         // Every metric has a scale of its own.
         let highest = section.bars.iter().map(|bar| bar.spread.high);
-        let longest = highest.fold(f64::MIN_POSITIVE, f64::max);
-        let scale = (WIDTH - LEFT - RIGHT) / longest;
+        let longest = highest.fold(0.0, f64::max);
+        let scale = if longest > 0.0 {
+            (WIDTH - LEFT - RIGHT) / longest
+        } else {
+            0.0
+        };
         for bar in &section.bars {
             one(&mut text, bar, top, scale);
             top += STEP;
