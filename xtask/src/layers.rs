@@ -27,6 +27,7 @@ const ARROWS: &[(&str, Arrows)] = &[
         "postern-session",
         Arrows::To(&[
             "postern-wire",
+            "postern-relay",
             "postern-access",
             "postern-snapshot",
             "postern-audit",
@@ -48,6 +49,7 @@ const ARROWS: &[(&str, Arrows)] = &[
         Arrows::To(&[
             "postern-wire",
             "postern-access",
+            "postern-relay",
             "postern-audit",
             "postern-login",
             "postern-snapshot",

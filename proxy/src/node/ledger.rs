@@ -62,7 +62,7 @@ impl Ledger {
         give_back(&mut entries.by_source, &site(source));
     }
 
-    /// A connection's sockets have gone into a ring's own table, until [`Ledger::carried_no_more`].
+    /// A connection's sockets go into a ring's own table, until [`Ledger::carried_no_more`].
     pub(super) fn carried(&self) {
         self.entries().carried += 1;
     }

@@ -1,5 +1,6 @@
 //! The engine process: what all its cores share, and how it starts, follows control and ends.
 
+mod carriage;
 mod ledger;
 mod link;
 mod spool;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{Receiver, channel, sync_channel};
@@ -9,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use arc_swap::ArcSwap;
+use futures_lite::future::or;
 use postern_engine::doorbell::{self, Doorbell, Wire};
 use postern_engine::front::{Kind, Wanted};
 use postern_engine::net::Listener;
-use postern_engine::{clock, front, resources};
-use postern_session::State;
+use postern_engine::{clock, front, relay, resources};
+use postern_session::{Outcome, State, Stop};
 use postern_snapshot::{Driver, EngineInfo};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -172,7 +174,8 @@ impl CoreLife {
         commands: Receiver<Command>,
         ready: std::sync::mpsc::Sender<Result<()>>,
     ) {
-        let (worker, listeners, doorbell) = match self.open(wire).await {
+        let relay_lost = Rc::new(Stop::default());
+        let (worker, listeners, doorbell) = match self.open(wire, &relay_lost).await {
             Ok(opened) => opened,
             Err(error) => {
                 // The starter waits for one answer a core.
@@ -187,7 +190,8 @@ impl CoreLife {
         // As above.
         let _ = ready.send(Ok(()));
         drop(ready);
-        worker.obey(doorbell, &commands).await;
+        let obeyed = worker.obey(doorbell, &commands);
+        or(obeyed, async { drop(relay_lost.raised().await) }).await;
         let waited = Instant::now();
         while worker.sessions() > 0 && waited.elapsed() < DRAIN_MAX {
             clock::sleep(DRAIN_LOOK).await;
@@ -202,11 +206,23 @@ impl CoreLife {
         worker.spool().settle().await;
     }
 
-    async fn open(&self, wire: Wire) -> Result<(Worker, Vec<Listener>, Doorbell)> {
+    async fn open(
+        &self,
+        wire: Wire,
+        relay_lost: &Rc<Stop>,
+    ) -> Result<(Worker, Vec<Listener>, Doorbell)> {
         let spool = Spool::open(&self.audit, self.core)
             .await
             .with_context(|| format!("audit folder {}", self.audit.display()))?;
-        let worker = Worker::new(self.core, self.node.clone(), spool);
+        let (relay, delivery) = relay::start(self.core, front::kind())?;
+        let lost = relay_lost.clone();
+        front::spawn(async move {
+            if let Err(error) = delivery.run().await {
+                tracing::error!(%error, "the core's relay has failed; the core ends");
+                lost.raise(Outcome::Internal);
+            }
+        });
+        let worker = Worker::new(self.core, self.node.clone(), spool, relay);
         let listeners = self
             .listen
             .iter()

@@ -15,13 +15,16 @@ use postern_access::{Fingerprint, Permit, RefusalKind, UnixSeconds};
 use postern_audit::Record;
 use postern_engine::clock;
 use postern_engine::doorbell::Doorbell;
-use postern_engine::front;
+use postern_engine::front::{self, Kind};
 use postern_engine::net::{self, Listener, Stream};
+use postern_engine::relay::Relay;
+use postern_relay::{Flow, Tally};
 use postern_session::{AuditUnavailable, Core, Full, Outcome, Seat, State, Stop};
 use postern_snapshot::message::KillSelector;
-use postern_snapshot::{CoreMetrics, LiveSession, ToControl};
+use postern_snapshot::{CoreMetrics, Histogram, LiveSession, ToControl};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
+use super::carriage::Carriage;
 use super::spool::Spool;
 use super::{Command, Node, ledger};
 
@@ -37,6 +40,7 @@ struct Inner {
     node: Arc<Node>,
     metrics: RefCell<CoreMetrics>,
     spool: Spool,
+    relay: Relay,
     connections: Cell<u64>,
     handshakes: Cell<u32>,
     /// By site, as the ledger has it; a site without handshakes is not in here.
@@ -71,7 +75,7 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 }
 
 impl Worker {
-    pub(super) fn new(core: usize, node: Arc<Node>, spool: Spool) -> Self {
+    pub(super) fn new(core: usize, node: Arc<Node>, spool: Spool, relay: Relay) -> Self {
         Self(Rc::new(Inner {
             core,
             node,
@@ -80,6 +84,7 @@ impl Worker {
                 ..CoreMetrics::default()
             }),
             spool,
+            relay,
             connections: Cell::new(0),
             handshakes: Cell::new(0),
             handshakes_by_source: RefCell::default(),
@@ -143,6 +148,7 @@ impl Worker {
                     Command::Metrics(reply) => {
                         let mut metrics = self.0.metrics.borrow().clone();
                         self.0.spool.measure(&mut metrics);
+                        add_relay(&mut metrics, &self.0.relay.tally());
                         // The link may have stopped waiting.
                         let _ = reply.send(metrics);
                     }
@@ -221,8 +227,34 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// On io_uring the sockets of a flow live in the ring's own table, on epoll they stay the
+    /// process's: then the flow goes on counting as one that holds descriptors.
+    fn place_without_descriptors(&self) -> Option<Seat> {
+        if front::kind() == Kind::Epoll {
+            return None;
+        }
+        let node = self.0.node.clone();
+        node.ledger.carried();
+        Some(Box::new(OnDrop(move || node.ledger.carried_no_more())))
+    }
+}
+
+/// What the relay has measured of a core.
+fn add_relay(metrics: &mut CoreMetrics, tally: &Tally) {
+    metrics.bytes_up = tally.bytes_up;
+    metrics.bytes_down = tally.bytes_down;
+    metrics.messages_up = tally.messages_up;
+    metrics.messages_down = tally.messages_down;
+    metrics.relay_latency = Histogram {
+        buckets: tally.latency.to_vec(),
+        sum_us: tally.latency_sum_us,
+    };
+}
+
 impl Core for Worker {
     type Stream = Stream;
+    type Carriage = Carriage;
 
     fn state(&self) -> Arc<State> {
         self.0.node.state.load_full()
@@ -251,6 +283,21 @@ impl Core for Worker {
 
     async fn sleep(&self, duration: Duration) {
         clock::sleep(duration).await;
+    }
+
+    fn carry(&self, client: Stream, target: Stream, flow: Flow) -> Carriage {
+        let given = client
+            .into_descriptor()
+            .and_then(|client| Ok((client, target.into_descriptor()?)));
+        let (client, target) = match given {
+            Ok(descriptors) => descriptors,
+            Err(error) => {
+                tracing::warn!(core = self.0.core, %error, "a session can't be given to the relay");
+                return Carriage::lost();
+            }
+        };
+        let place = self.place_without_descriptors();
+        Carriage::of(self.0.relay.carry(client, target, flow), place)
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<Stream> {
