@@ -25,9 +25,9 @@ use postern_wire::x224::{self, Confirm, Protocols};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, HandshakeKind, NamedGroup, RootCertStore, ServerConfig};
 
-use crate::state::provider;
+use crate::provider::towards_browsers;
 use crate::tls::{self, TlsStream};
 use crate::trial::{Pipe, TrialCarriage, TrialCore, UNIX_MS, pipe};
 use crate::{Core as _, Outcome, State, Stop, serve};
@@ -143,12 +143,12 @@ fn scene() -> Scene {
     };
     let mut roots = RootCertStore::empty();
     roots.add(gateway).expect("a root");
-    let browser = ClientConfig::builder_with_provider(provider())
+    let browser = ClientConfig::builder_with_provider(towards_browsers())
         .with_safe_default_protocol_versions()
         .expect("versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let target = ServerConfig::builder_with_provider(provider())
+    let target = ServerConfig::builder_with_provider(towards_browsers())
         .with_safe_default_protocol_versions()
         .expect("versions")
         .with_no_client_auth()
@@ -402,6 +402,38 @@ fn a_browser_that_is_gone_before_its_desktop_lives_is_lost() {
         },
     );
     assert_eq!(record.reason.as_deref(), Some("browser_lost"));
+}
+
+#[test]
+fn a_browser_that_comes_again_resumes_and_first_agrees_on_a_post_quantum_key() {
+    let scene = scene();
+    let meet = || {
+        let (near, far) = pipe();
+        let gateway = async {
+            let state = scene.core.state();
+            let mut stream = tls::accept(state.tls.clone(), near).await.expect("agrees");
+            // The tickets come in front of it.
+            stream.write_all(b"x").await.expect("is read");
+            let group = stream.agreed().negotiated_key_exchange_group();
+            (
+                stream.agreed().handshake_kind(),
+                group.map(|group| group.name()),
+            )
+        };
+        let browser = async {
+            let name = ServerName::try_from(HOST).expect("a name");
+            let stream = tls::connect(scene.browser.clone(), name, far).await;
+            let mut stream = stream.expect("agrees");
+            stream.read_exact(&mut [0]).await.expect("a byte");
+        };
+        scene.core.run(zip(gateway, browser)).0
+    };
+    let (first, group) = meet();
+    assert_eq!(first, Some(HandshakeKind::Full));
+    if cfg!(not(feature = "fips")) {
+        assert_eq!(group, Some(NamedGroup::X25519MLKEM768));
+    }
+    assert_eq!(meet().0, Some(HandshakeKind::Resumed));
 }
 
 /// What a live session leaves on its front while the relay carries it.

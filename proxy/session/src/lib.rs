@@ -4,6 +4,7 @@
 
 pub mod core;
 pub mod outcome;
+pub mod provider;
 pub mod state;
 pub mod stop;
 pub mod tls;

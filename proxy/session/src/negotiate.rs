@@ -9,7 +9,7 @@ use postern_wire::x224::{self, Confirm, ConnectionRequest, Protocol, Protocols, 
 use rustls_pki_types::ServerName;
 
 use crate::core::{send, within};
-use crate::state::provider;
+use crate::provider;
 use crate::tls::{self, TlsStream};
 use crate::verifier::{Judge, TargetVerifier};
 use crate::{Core, Outcome, State};
@@ -160,11 +160,11 @@ async fn secure<S: futures_lite::AsyncRead + futures_lite::AsyncWrite + Unpin>(
     socket: S,
     address: std::net::SocketAddr,
 ) -> Result<TlsStream<S>, Outcome> {
-    let provider = provider();
+    let provider = provider::towards_targets();
     let judge = judge(state, application)?;
     let mut config = rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .expect("ring's provider has the default protocol versions")
+        .expect("the provider has the default protocol versions")
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(TargetVerifier::new(judge, provider)))
         .with_no_client_auth();
@@ -188,7 +188,7 @@ fn judge(state: &State, application: &Application) -> Result<Judge, Outcome> {
         CertificatePolicy::Ca(_) => {
             let roots = state.target_roots.get(&application.name).cloned();
             let roots = roots.ok_or_else(|| Outcome::TargetTls("no roots".to_owned()))?;
-            Judge::roots(roots, provider()).map_err(Outcome::TargetTls)
+            Judge::roots(roots, provider::towards_targets()).map_err(Outcome::TargetTls)
         }
     }
 }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use postern_access::{Application, CertificatePolicy, Fingerprint, KeySet, Rules};
 use postern_snapshot::{Certificate, Limits, Snapshot};
 use rustls::RootCertStore;
-use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::provider;
 
 /// Immutable and shared by all cores; replaced whole.
 #[derive(Debug)]
@@ -77,11 +78,6 @@ impl State {
     }
 }
 
-/// ring's ciphers; every configuration names its provider, so that none depends on a default.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
-}
-
 fn same_certificates(one: &[Certificate], other: &[Certificate]) -> bool {
     one.len() == other.len()
         && one.iter().zip(other).all(|(one, other)| {
@@ -92,13 +88,13 @@ fn same_certificates(one: &[Certificate], other: &[Certificate]) -> bool {
 }
 
 fn server_config(certificates: &[Certificate]) -> Result<rustls::ServerConfig, StateError> {
-    let mut config = rustls::ServerConfig::builder_with_provider(provider())
+    let mut config = rustls::ServerConfig::builder_with_provider(provider::towards_browsers())
         .with_safe_default_protocol_versions()
-        .expect("ring's provider has the default protocol versions")
+        .expect("the provider has the default protocol versions")
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(Resolver::new(certificates)?));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config.ticketer = ring::Ticketer::new().map_err(|error| StateError::Certificate {
+    config.ticketer = provider::ticketer().map_err(|error| StateError::Certificate {
         names: String::new(),
         why: error.to_string(),
     })?;
@@ -156,7 +152,8 @@ fn certified_key(certificate: &Certificate) -> Result<CertifiedKey, StateError> 
         .map_err(|error| failed(&error))?;
     let key = PrivateKeyDer::from_pem_slice(certificate.key_pem.expose().as_bytes())
         .map_err(|error| failed(&error))?;
-    CertifiedKey::from_der(chain, key, &provider()).map_err(|error| failed(&error))
+    CertifiedKey::from_der(chain, key, &provider::towards_browsers())
+        .map_err(|error| failed(&error))
 }
 
 fn roots(application: &Application) -> Result<Option<RootCertStore>, StateError> {

@@ -1,4 +1,4 @@
-//! Every limit that a peer can run into, in one place, with how they relate.
+//! Every limit that is set for the whole engine, in one place.
 
 use serde::{Deserialize, Serialize};
 
@@ -65,14 +65,3 @@ impl Default for Limits {
         }
     }
 }
-
-/// Bytes buffered in each direction of a live session.
-pub const RELAY_BUFFER_BYTES: usize = 16 * 1024;
-
-/// What a live session may hold in buffers, both directions together.
-pub const SESSION_BYTES_MAX: usize = 256 * 1024;
-
-const _: () = assert!(
-    RELAY_BUFFER_BYTES * 4 <= SESSION_BYTES_MAX,
-    "relay buffers of both directions, plain and encrypted, stay within a session's share"
-);

@@ -17,7 +17,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::{ClientConnection, RootCertStore, ServerConnection, SupportedProtocolVersion};
 
 use super::*;
-use crate::state::provider;
+use crate::provider::towards_browsers;
 
 const NAME: &str = "gateway.example";
 
@@ -166,13 +166,13 @@ fn configs(version: &'static SupportedProtocolVersion) -> (ServerConfig, ClientC
     let key = PrivateKeyDer::try_from(signing_key.serialize_der()).expect("a key");
     let mut roots = RootCertStore::empty();
     roots.add(cert.der().clone()).expect("a root");
-    let mut server = ServerConfig::builder_with_provider(provider())
+    let mut server = ServerConfig::builder_with_provider(towards_browsers())
         .with_protocol_versions(&[version])
         .expect("a version")
         .with_no_client_auth()
         .with_single_cert(vec![cert.der().clone()], key)
         .expect("a key of the certificate");
-    let mut client = ClientConfig::builder_with_provider(provider())
+    let mut client = ClientConfig::builder_with_provider(towards_browsers())
         .with_protocol_versions(&[version])
         .expect("a version")
         .with_root_certificates(roots)
