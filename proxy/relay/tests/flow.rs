@@ -1,5 +1,6 @@
 //! Flows on a virtual clock: who ends them, when, and what both peers see of it.
 
+mod peers;
 mod trial;
 
 use postern_relay::Ended;

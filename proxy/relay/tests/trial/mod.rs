@@ -10,9 +10,11 @@ use std::io::{Read as _, Write as _};
 
 use postern_relay::flow::{Finish, Framing, Goodbye, Leg, Line, Report, Times};
 use postern_relay::memory::RECEIVE_BYTES_MAX;
-use postern_relay::{Context, Ended, Flow, Moment, Pool, Tally};
+use postern_relay::{Context, Ended, Flow, Moment, Pool, Records, Tally};
 use postern_wire::websocket::{Decoder, DecoderLimits, Opcode, TextPolicy, client_frame};
-use rustls::Connection;
+use rustls::{CipherSuite, Connection};
+
+use crate::peers;
 
 pub const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
@@ -75,6 +77,10 @@ pub struct Peer {
     sending: Option<Vec<u8>>,
     /// What the peer has read, decrypted.
     pub heard: Vec<u8>,
+    /// The flow's TLS has told the peer's what is wrong.
+    pub heard_alert: bool,
+    /// How many bytes it read, as they came.
+    pub heard_bytes: usize,
     /// The flow has ended its sending side, and the peer has read all before.
     pub heard_end: bool,
     /// The peer's TLS was told that nothing more comes.
@@ -151,6 +157,13 @@ impl Peer {
         self.write_tls();
     }
 
+    /// The peer changes its keys and asks for the same.
+    pub fn say_key_update(&mut self) {
+        let tls = self.tls.as_mut().unwrap();
+        tls.refresh_traffic_keys().unwrap();
+        self.write_tls();
+    }
+
     /// The peer ends its sending side, or resets the connection.
     pub fn finish(&mut self, finish: Finish) {
         self.finish.get_or_insert(finish);
@@ -172,13 +185,17 @@ impl Peer {
     /// The peer reads what has come.
     fn read(&mut self) {
         let bytes: Vec<u8> = self.socket.drain(..).collect();
+        self.heard_bytes += bytes.len();
         match &mut self.tls {
             None => self.heard.extend(&bytes),
             Some(tls) => {
                 let mut rest = bytes.as_slice();
                 while !rest.is_empty() {
                     tls.read_tls(&mut rest).unwrap();
-                    let state = tls.process_new_packets().unwrap();
+                    let Ok(state) = tls.process_new_packets() else {
+                        self.heard_alert = true;
+                        break;
+                    };
                     self.heard_close_notify |= state.peer_has_closed();
                     let mut plain = vec![0; state.plaintext_bytes_to_read()];
                     tls.reader().read_exact(&mut plain).unwrap();
@@ -310,6 +327,10 @@ impl Trial {
         deeds
     }
 
+    pub fn is_armed(&self, leg: Leg) -> bool {
+        self.peers[leg.index()].armed.is_some()
+    }
+
     /// Does one thing; a receive and a send take `bytes` at most.
     pub fn perform(&mut self, deed: Deed, bytes: usize) {
         match deed {
@@ -408,6 +429,37 @@ impl Trial {
         let deadline = self.flow.as_ref().and_then(Flow::deadline);
         deadline.is_some_and(|deadline| deadline <= self.now)
     }
+}
+
+/// A line to a TLS client, and that client.
+pub fn tls_client(suite: CipherSuite) -> (Line, Connection) {
+    let (side, peer) = peers::server(suite);
+    let records = Records::server(side.secrets, side.connection).unwrap();
+    (Line::Tls(Box::new(records)), peer)
+}
+
+/// A line to a TLS target with what its handshake left over, and that target.
+pub fn tls_target(suite: CipherSuite) -> (Line, Vec<u8>, Connection) {
+    let (side, peer) = peers::client(suite);
+    let records = Records::client(side.secrets, side.connection).unwrap();
+    (Line::Tls(Box::new(records)), side.leftover, peer)
+}
+
+/// The product's own path: a WebSocket client over TLS, a target over TLS.
+pub fn secured(suite: CipherSuite) -> Trial {
+    let (client, client_peer) = tls_client(suite);
+    let (target, tickets, target_peer) = tls_target(suite);
+    let mut flow = Flow::framed(client, target, websocket(), TIMES, goodbye);
+    assert!(flow.seed(Leg::Target, &tickets));
+    Trial::new(flow, Some(client_peer), Some(target_peer))
+}
+
+/// A TLS client whose bytes go to a plain target as they are.
+pub fn unwrapped(suite: CipherSuite, times: Times) -> Trial {
+    let (client, peer) = tls_client(suite);
+    let flow = Flow::framed(client, Line::Plain, Framing::None, times, goodbye);
+    assert!(!flow.is_transparent());
+    Trial::new(flow, Some(peer), None)
 }
 
 /// Splits what a WebSocket client heard in frames: opcode and payload. `None` where the last is cut.

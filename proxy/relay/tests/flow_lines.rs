@@ -1,0 +1,280 @@
+//! Flows between lines of every kind: TLS by rustls' own peers, bytes that pass as they are, seeds.
+
+mod peers;
+mod trial;
+
+use postern_relay::flow::{Finish, Goodbye, Leg, Line, Times};
+use postern_relay::{Ended, Flow};
+use postern_wire::websocket::{self, Opcode, client_frame};
+use rustls::CipherSuite;
+use trial::{KEY, TIMES, Trial, goodbye, payload, secured, tls_client, unwrapped};
+
+const SUITE: CipherSuite = CipherSuite::TLS13_AES_128_GCM_SHA256;
+
+const NO_TIMES: Times = Times {
+    absolute_ms: 0,
+    idle_ms: 0,
+    ping_ms: 0,
+    stall_ms: 0,
+    half_close_ms: 0,
+    goodbye_ms: 0,
+};
+
+/// Bytes in which every place can be told.
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length)
+        .map(|at| (at ^ (at >> 8)).to_le_bytes()[0])
+        .collect()
+}
+
+#[test]
+fn a_desktop_crosses_tls_on_both_legs() {
+    for suite in peers::SUITES {
+        let mut trial = secured(suite);
+        let (up, down) = (pattern(300_000), pattern(500_000));
+        for message in up.chunks(70_000) {
+            trial.client().say_message(message);
+        }
+        trial.target().say(&down);
+        trial.run();
+        assert!(trial.target().heard == up, "{suite:?}");
+        assert!(payload(&trial.client().heard) == down, "{suite:?}");
+        trial.client().say_close_frame(1000);
+        trial.client().say_close_notify();
+        trial.run();
+        assert!(trial.target().heard_close_notify && trial.target().heard_end);
+        trial.target().say_close_notify();
+        trial.run();
+        assert!(trial.client().heard_close_notify && trial.client().heard_end);
+        trial.client().finish(Finish::Ended);
+        trial.run();
+        assert_eq!(trial.ended(), Some(&Ended::ClientClosed));
+    }
+}
+
+#[test]
+fn what_comes_together_goes_together() {
+    let mut trial = secured(SUITE);
+    for message in [b"one", b"two", b"six"] {
+        trial.client().say_message(message);
+        trial.target().say(message);
+    }
+    trial.run();
+    assert_eq!(trial.target().heard, b"onetwosix");
+    assert_eq!(trial.client().heard, websocket::binary_frame(b"onetwosix"));
+    // One send each way carried all of it.
+    assert_eq!(trial.tally.latency.iter().sum::<u64>(), 2);
+}
+
+#[test]
+fn a_close_notify_of_either_peer_is_its_end() {
+    let mut trial = secured(SUITE);
+    trial.target().say_close_notify();
+    trial.run();
+    let words = websocket::close_frame(1000, "target_closed");
+    assert_eq!(trial.client().heard, words);
+    assert!(trial.client().heard_close_notify);
+    trial.pass_ms(31_000);
+    assert_eq!(trial.ended(), Some(&Ended::TargetClosed));
+
+    let mut trial = secured(SUITE);
+    trial.client().say_message(b"unfinished business");
+    trial.client().say_close_notify();
+    trial.run();
+    assert_eq!(trial.target().heard, b"unfinished business");
+    assert!(trial.target().heard_close_notify);
+    trial.pass_ms(32_000);
+    assert_eq!(trial.ended(), Some(&Ended::ClientLost));
+}
+
+#[test]
+fn forged_records_lose_their_leg_and_reach_nobody() {
+    let forge = |trial: &mut Trial, leg: Leg| {
+        let mut bytes = trial.peer(leg).intercept();
+        *bytes.last_mut().expect("a record") ^= 1;
+        trial.peer(leg).say_raw(&bytes);
+    };
+    let mut trial = secured(SUITE);
+    trial.client().say_message(b"forged");
+    forge(&mut trial, Leg::Client);
+    trial.pass_ms(2_000);
+    assert_eq!(trial.ended(), Some(&Ended::ClientLost));
+    assert!(trial.client().heard_alert);
+    assert_eq!(trial.target().heard, b"");
+
+    let mut trial = secured(SUITE);
+    trial.target().say(b"forged");
+    forge(&mut trial, Leg::Target);
+    trial.pass_ms(2_000);
+    assert_eq!(trial.ended(), Some(&Ended::TargetLost));
+    assert!(trial.target().heard_alert);
+    let words = websocket::close_frame(4006, "target_lost");
+    assert_eq!(trial.client().heard, words);
+}
+
+#[test]
+fn a_change_of_keys_is_answered_though_nothing_is_to_be_sent() {
+    let mut trial = secured(SUITE);
+    for leg in Leg::BOTH {
+        trial.peer(leg).say_key_update();
+        trial.run();
+        assert!(trial.peer(leg).heard_bytes > 0, "{leg:?} is answered");
+    }
+    trial.client().say_message(b"under new keys");
+    trial.target().say(b"these as well");
+    trial.run();
+    assert_eq!(trial.target().heard, b"under new keys");
+    assert_eq!(payload(&trial.client().heard), b"these as well");
+}
+
+#[test]
+fn a_client_over_tls_reaches_a_plain_target_and_cut_ends_stay_cut() {
+    let mut trial = unwrapped(SUITE, NO_TIMES);
+    let bytes = pattern(200_000);
+    trial.client().say(&bytes);
+    trial.target().say(&bytes);
+    trial.target().finish(Finish::Ended);
+    trial.run();
+    assert!(trial.target().heard == bytes && trial.client().heard == bytes);
+    assert!(trial.client().heard_close_notify && trial.client().heard_end);
+    trial.client().say(b"more");
+    trial.client().say_close_notify();
+    trial.run();
+    assert!(trial.target().heard.ends_with(b"more"));
+    assert_eq!(trial.ended(), Some(&Ended::TargetClosed));
+
+    let mut trial = unwrapped(SUITE, NO_TIMES);
+    trial.target().say(b"half of it");
+    trial.run();
+    trial.target().finish(Finish::Broken);
+    trial.run();
+    assert_eq!(trial.client().heard, b"half of it");
+    let client = trial.client();
+    assert!(client.heard_end && !client.heard_close_notify);
+    assert_eq!(trial.ended(), Some(&Ended::TargetLost));
+}
+
+#[test]
+fn bytes_pass_as_they_are_and_each_end_is_passed_on() {
+    let mut trial = Trial::passthrough(NO_TIMES);
+    assert!(trial.flow().is_transparent());
+    let bytes = pattern(300_000);
+    trial.client().say(&bytes);
+    trial.client().finish(Finish::Ended);
+    trial.run();
+    assert!(trial.target().heard == bytes && trial.target().heard_end);
+    assert_eq!(trial.flow().deadline(), None);
+    trial.target().say(&bytes);
+    trial.target().finish(Finish::Ended);
+    trial.run();
+    assert!(trial.client().heard == bytes && trial.client().heard_end);
+    assert_eq!(trial.ended(), Some(&Ended::ClientClosed));
+    let traffic = trial.report.expect("it is over").traffic;
+    assert_eq!((traffic.bytes_up, traffic.bytes_down), (300_000, 300_000));
+    assert_eq!((traffic.messages_up, traffic.messages_down), (0, 0));
+}
+
+#[test]
+fn a_passthrough_flow_is_limited_where_it_is_told_so() {
+    let check = |times: Times, target: Option<Finish>, at_ms: u64, ended: Ended| {
+        let mut trial = Trial::passthrough(times);
+        trial.target().is_reading = false;
+        trial.client().say(&[0; 100_000]);
+        if let Some(finish) = target {
+            trial.target().finish(finish);
+        }
+        trial.pass_ms(at_ms - 1);
+        assert_eq!(trial.ended(), None, "{ended:?}");
+        trial.pass_ms(1);
+        assert_eq!(trial.ended(), Some(&ended));
+    };
+    let (base, orderly) = (NO_TIMES, Some(Finish::Ended));
+    let half_close_ms = 500;
+    check(
+        Times {
+            half_close_ms,
+            ..base
+        },
+        orderly,
+        500,
+        Ended::TargetClosed,
+    );
+    let stall_ms = 700;
+    check(Times { stall_ms, ..base }, None, 700, Ended::TargetStalled);
+    let absolute_ms = 800;
+    check(
+        Times {
+            absolute_ms,
+            ..base
+        },
+        None,
+        800,
+        Ended::Expired,
+    );
+    let mut trial = Trial::passthrough(Times {
+        idle_ms: 90,
+        ..base
+    });
+    trial.pass_ms(80);
+    trial.event(|flow, cx| flow.spliced(Leg::Client, 5, cx));
+    trial.pass_ms(89);
+    trial.event(|flow, cx| flow.spliced(Leg::Target, 7, cx));
+    assert_eq!(trial.ended(), None);
+    trial.pass_ms(1);
+    let report = trial.report.expect("it is over");
+    assert_eq!(report.ended, Ended::Idle);
+    assert_eq!((report.traffic.bytes_up, report.traffic.bytes_down), (5, 7));
+    assert_eq!((trial.tally.bytes_up, trial.tally.bytes_down), (5, 7));
+}
+
+#[test]
+fn a_passthrough_flow_ends_with_a_peer_that_is_gone() {
+    let check = |leg: Leg, ended: Ended| {
+        let mut trial = Trial::passthrough(NO_TIMES);
+        trial.peer(leg).say(b"its last");
+        trial.run();
+        trial.peer(leg).finish(Finish::Broken);
+        trial.run();
+        assert_eq!(trial.ended(), Some(&ended));
+        assert_eq!(trial.peer(leg.other()).heard, b"its last");
+
+        let mut trial = Trial::passthrough(NO_TIMES);
+        trial.peer(leg).refuses = true;
+        trial.peer(leg.other()).say(b"to nobody");
+        trial.run();
+        assert_eq!(trial.ended(), Some(&ended));
+
+        let mut trial = Trial::passthrough(NO_TIMES);
+        trial.event(|flow, cx| flow.stop(Goodbye::NONE, cx));
+        assert_eq!(trial.ended(), Some(&Ended::Stopped));
+    };
+    check(Leg::Client, Ended::ClientLost);
+    check(Leg::Target, Ended::TargetLost);
+}
+
+#[test]
+fn what_was_read_before_the_flow_comes_first() {
+    let (client, mut client_peer) = tls_client(SUITE);
+    let message = client_frame(Opcode::Binary, true, KEY, b"said early");
+    let (early, late) = message.split_at(9);
+    std::io::Write::write_all(&mut client_peer.writer(), late).expect("it is open");
+    let mut sealed = Vec::new();
+    client_peer
+        .write_tls(&mut sealed)
+        .expect("a vector takes it");
+    let (sealed_early, sealed_late) = sealed.split_at(3);
+
+    let mut flow = Flow::framed(client, Line::Plain, trial::websocket(), TIMES, goodbye);
+    assert!(flow.seed(Leg::Client, sealed_early));
+    assert!(flow.seed_plain(Leg::Client, early));
+    assert!(flow.seed_plain(Leg::Target, b"greeting"));
+    assert!(
+        !flow.seed(Leg::Target, &[0; 1 << 16]),
+        "no more than a receive brings"
+    );
+    let mut trial = Trial::new(flow, Some(client_peer), None);
+    trial.client().say_raw(sealed_late);
+    trial.run();
+    assert_eq!(trial.target().heard, b"said early");
+    assert_eq!(payload(&trial.client().heard), b"greeting");
+}
