@@ -131,10 +131,11 @@ impl Machine {
         if !carried.send_ended(leg, taken.is_ok()) {
             return;
         }
-        self.happen(key, |flow, context| match taken {
-            Ok(bytes) => flow.sent(leg, bytes, context),
-            Err(()) => flow.send_failed(leg, context),
-        });
+        match taken {
+            Ok(0) => self.mark(key),
+            Ok(bytes) => self.happen(key, |flow, context| flow.sent(leg, bytes, context)),
+            Err(()) => self.happen(key, |flow, context| flow.send_failed(leg, context)),
+        }
     }
 
     /// There are buffers again: receives that ended with [`ReceiveEnd::NoBuffers`] may be armed.
@@ -155,7 +156,7 @@ impl Machine {
 
     /// Ends a flow without a word, whatever is still to be sent.
     pub fn abort(&mut self, key: Key) {
-        self.stop(key, Goodbye::NONE);
+        self.happen(key, |flow, _| flow.abort());
         if let Some(carried) = self.flows.get_mut(key) {
             carried.abort();
         }
@@ -341,7 +342,9 @@ impl Machine {
             return;
         };
         if carried.spliced(leg, bytes) {
-            self.happen(key, |flow, context| flow.spliced(leg, bytes as u64, context));
+            self.happen(key, |flow, context| {
+                flow.spliced(leg, bytes as u64, context)
+            });
         }
     }
 
@@ -356,3 +359,6 @@ impl Machine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

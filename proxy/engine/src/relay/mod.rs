@@ -17,3 +17,6 @@ mod sys;
 mod timers;
 
 pub use handle::{Carriage, Delivery, Relay, start};
+
+#[cfg(test)]
+mod tests;
