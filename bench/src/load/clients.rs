@@ -31,6 +31,7 @@ const WARM_BYTES: u64 = 4 << 20;
 const WARM_MESSAGES: u32 = 20;
 const WARM_BURSTS: u64 = 5;
 const WARM_DESKTOP_MS: u64 = 300;
+const WARM_OPENING_SECONDS: f64 = 0.2;
 
 /// Until buffers that nobody reads are full, and until an idle relay has tidied up.
 const SETTLE: Duration = Duration::from_millis(1000);
@@ -231,10 +232,14 @@ impl Fleet {
     }
 
     async fn server_cpu_ns(&mut self) -> Result<u64> {
-        let stream = self.streams.first_mut().context("a job has connections")?;
-        order(stream, Command::Cpu).await?;
-        number(stream).await
+        let stream = self.streams.first_mut();
+        server_cpu_ns(stream.context("a job has connections")?).await
     }
+}
+
+async fn server_cpu_ns(stream: &mut Stream) -> Result<u64> {
+    order(stream, Command::Cpu).await?;
+    number(stream).await
 }
 
 /// Runs all at once on this thread; the first error ends it. Results come in no order.
@@ -458,12 +463,17 @@ async fn open_and_close(
     resumed: bool,
     observe: Observe<'_>,
 ) -> Result<Measured> {
-    let opener = Rc::new(Opener::new(&job.target, resumed, BUFFER_BYTES)?);
+    // A person's browser each: what one resumes, no other can have used up.
+    let openers = (0..concurrency).map(|number| {
+        let opener = Opener::new(&job.target, resumed, BUFFER_BYTES)?;
+        Ok(Rc::new(opener.one_of(number, concurrency)))
+    });
+    let openers = openers.collect::<Result<Vec<_>>>()?;
     let shared = Shared::default();
     let counts: Rc<RefCell<Measured>> = Rc::default();
     let round = async |seconds: f64| {
         let end = Instant::now() + Duration::from_secs_f64(seconds);
-        let clients = (0..concurrency).map(|_| {
+        let clients = openers.iter().map(|opener| {
             let (opener, shared, counts) = (opener.clone(), shared.clone(), counts.clone());
             async move {
                 while Instant::now() < end {
@@ -482,20 +492,23 @@ async fn open_and_close(
         });
         all(clients).await
     };
-    round(0.2).await?;
+    round(WARM_OPENING_SECONDS).await?;
     counts.take();
     shared.latency.take();
+    let server_before = server_cpu_ns(&mut openers[0].open().await?).await?;
     observe(Phase::Ready)?;
     let (begin, cpu_before) = (Instant::now(), own_cpu_ns()?);
     round(seconds).await?;
     let (seconds, cpu_after) = (begin.elapsed().as_secs_f64(), own_cpu_ns()?);
     observe(Phase::Done)?;
+    let server_after = server_cpu_ns(&mut openers[0].open().await?).await?;
     let counted = counts.take();
     Ok(Measured {
         seconds,
         messages: counted.sessions,
         latency: shared.latency.take(),
         client_cpu_ns: cpu_after - cpu_before,
+        server_cpu_ns: server_after - server_before,
         ..counted
     })
 }

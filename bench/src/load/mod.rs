@@ -13,7 +13,7 @@ mod ring;
 mod self_check;
 mod server;
 mod stream;
-mod tls;
+pub mod tls;
 mod work;
 
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -27,7 +27,9 @@ pub struct Opener {
     target: Target,
     tls: Option<Arc<ClientConfig>>,
     buffer_bytes: usize,
-    opened: Cell<usize>,
+    /// Number of the next connection, and how far apart the numbers of this opener's are.
+    next: Cell<usize>,
+    step: usize,
 }
 
 impl Opener {
@@ -38,20 +40,32 @@ impl Opener {
             Layer::Tls { groups, .. } => Some(*groups),
             _ => None,
         });
-        let tls = groups.map(|groups| tls::client_config(groups, resumed));
+        let tls = groups.map(|groups| tls::client_config(tls::provider(groups), resumed));
         Ok(Self {
             target: target.clone(),
             tls: tls.transpose()?,
             buffer_bytes,
-            opened: Cell::new(0),
+            next: Cell::new(0),
+            step: 1,
         })
+    }
+
+    /// One of `count` openers over the same way, each with TLS sessions of its own, which share the
+    /// upgrades.
+    #[must_use]
+    pub fn one_of(self, number: usize, count: usize) -> Self {
+        Self {
+            next: Cell::new(number),
+            step: count,
+            ..self
+        }
     }
 
     /// # Errors
     /// A layer refuses.
     pub async fn open(&self) -> Result<Stream> {
-        let number = self.opened.get();
-        self.opened.set(number + 1);
+        let number = self.next.get();
+        self.next.set(number + self.step);
         let address = self.target.address;
         let socket = TcpStream::connect(address).await.context("connect")?;
         let mut stream = Stream::new(socket, self.buffer_bytes)?;

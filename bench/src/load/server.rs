@@ -15,7 +15,7 @@ use super::frames::Reads;
 use super::pattern::{PERIOD_BYTES, Pattern};
 use super::stream::{FRAME_BYTES, Reader, Stream, Writer};
 use super::tls::{self, Tls};
-use super::work::{BURST_MESSAGES, MESSAGE_BYTES};
+use super::work::{BURST_MESSAGES, Groups, MESSAGE_BYTES};
 use super::{Addresses, SERVER_NAME, ring};
 use crate::measure;
 
@@ -41,7 +41,8 @@ enum Door {
 /// It can't listen.
 pub fn serve(tell: impl FnOnce(Addresses) -> Result<()>) -> Result<()> {
     ring::run(async move {
-        let (config, certificate) = tls::server_config(SERVER_NAME)?;
+        let (config, certificate) =
+            tls::server_config(tls::provider(Groups::Browser), SERVER_NAME)?;
         let open = |door| listen(door, config.clone());
         let addresses = Addresses {
             plain: open(Door::Plain)?,

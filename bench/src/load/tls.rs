@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
+use postern_relay::Records;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
@@ -52,6 +53,23 @@ impl Tls {
         Ok(Self::Server(UnbufferedServerConnection::new(
             config.clone(),
         )?))
+    }
+
+    /// The record layer of this end, which rustls gives away after the handshake.
+    ///
+    /// # Errors
+    /// The handshake is not over, or the record layer does not know the cipher.
+    pub fn into_records(self) -> Result<Records> {
+        Ok(match self {
+            Self::Client(connection) => {
+                let (secrets, connection) = connection.dangerous_into_kernel_connection()?;
+                Records::client(secrets, connection)?
+            }
+            Self::Server(connection) => {
+                let (secrets, connection) = connection.dangerous_into_kernel_connection()?;
+                Records::server(secrets, connection)?
+            }
+        })
     }
 
     #[must_use]
@@ -183,14 +201,15 @@ pub fn provider(groups: Groups) -> CryptoProvider {
 ///
 /// # Errors
 /// The provider lacks a protocol version.
-pub fn client_config(groups: Groups, resumed: bool) -> Result<Arc<ClientConfig>> {
-    let provider = Arc::new(provider(groups));
+pub fn client_config(provider: CryptoProvider, resumed: bool) -> Result<Arc<ClientConfig>> {
+    let provider = Arc::new(provider);
     let mut config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anything(provider)))
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.enable_secret_extraction = true;
     config.resumption = if resumed {
         Resumption::in_memory_sessions(1024)
     } else {
@@ -199,20 +218,23 @@ pub fn client_config(groups: Groups, resumed: bool) -> Result<Arc<ClientConfig>>
     Ok(Arc::new(config))
 }
 
-/// A server with a certificate of its own, and the certificate.
+/// A server with a fresh certificate of its own, and the certificate.
 ///
 /// # Errors
 /// None can be made.
-pub fn server_config(name: &str) -> Result<(Arc<ServerConfig>, CertificateDer<'static>)> {
+pub fn server_config(
+    provider: CryptoProvider,
+    name: &str,
+) -> Result<(Arc<ServerConfig>, CertificateDer<'static>)> {
     let certified = rcgen::generate_simple_self_signed([name.to_owned()])?;
     let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
     let certificate = certified.cert.der().clone();
-    let config = ServerConfig::builder_with_provider(Arc::new(provider(Groups::Browser)))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(vec![certificate.clone()], PrivateKeyDer::from(key))
         .context("a certificate of our own")?;
-    ensure!(!certificate.is_empty(), "an empty certificate");
+    config.enable_secret_extraction = true;
     Ok((Arc::new(config), certificate))
 }
 
@@ -253,5 +275,28 @@ impl ServerCertVerifier for Anything {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A client and a server that have shaken hands in memory.
+///
+/// # Errors
+/// One of them refuses.
+pub fn connected() -> Result<(Tls, Tls)> {
+    let name = super::SERVER_NAME;
+    let (server, _) = server_config(provider(Groups::Browser), name)?;
+    let client = client_config(provider(Groups::Browser), false)?;
+    let (mut client, mut server) = (Tls::client(&client, name)?, Tls::server(&server)?);
+    let (mut to_client, mut to_server) = (Vec::new(), Vec::new());
+    let mut nothing = |_: &[u8]| Ok(());
+    loop {
+        let (used, client_state) = client.read(&mut to_client, &mut to_server, &mut nothing)?;
+        to_client.drain(..used);
+        let (used, server_state) = server.read(&mut to_server, &mut to_client, &mut nothing)?;
+        to_server.drain(..used);
+        let established = [client_state, server_state] == [State::Established; 2];
+        if established && to_client.is_empty() && to_server.is_empty() {
+            return Ok((client, server));
+        }
     }
 }
