@@ -6,6 +6,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use jsonwebtoken::{Algorithm, DecodingKey};
+use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use crate::provider;
@@ -40,6 +41,8 @@ pub struct Jwks {
 #[derive(Clone, Default)]
 pub struct KeySet {
     keys: Arc<BTreeMap<String, VerificationKey>>,
+    /// SHA-256 of the keys, in the order of their ids.
+    fingerprint: [u8; 32],
 }
 
 /// A public key and the one algorithm that it verifies.
@@ -79,6 +82,7 @@ impl KeySet {
     pub fn from_jwks(jwks: &Jwks) -> Result<Self, KeySetError> {
         provider::install();
         let mut keys = BTreeMap::new();
+        let mut parts = BTreeMap::new();
         for jwk in &jwks.keys {
             let refused = |why: String| KeySetError {
                 kid: jwk.kid.clone(),
@@ -88,10 +92,22 @@ impl KeySet {
             if keys.insert(jwk.kid.clone(), key).is_some() {
                 return Err(refused("another key has the same id".to_owned()));
             }
+            parts.insert(&jwk.kid, jwk);
         }
+        let text = serde_json::to_vec(&parts).expect("keys are plain text");
+        let fingerprint = digest(&SHA256, &text);
         Ok(Self {
             keys: Arc::new(keys),
+            fingerprint: fingerprint
+                .as_ref()
+                .try_into()
+                .expect("SHA-256 is 32 bytes"),
         })
+    }
+
+    /// Whether both hold the same keys: what one of them verifies, the other does.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
     }
 
     pub(crate) fn get(&self, kid: &str) -> Option<&VerificationKey> {

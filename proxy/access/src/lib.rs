@@ -15,6 +15,7 @@ pub mod rules;
 pub mod selector;
 pub mod time;
 pub mod token;
+pub mod verified;
 
 pub use application::{
     Application, ApplicationError, CertificatePolicy, Fingerprint, PublicAddress, RdpSecurity,
@@ -29,3 +30,4 @@ pub use rules::{Refusal, RefusalKind, Rules, UpgradeRequest};
 pub use selector::Selector;
 pub use time::UnixSeconds;
 pub use token::{Claims, TokenError, TokenType};
+pub use verified::Verified;

@@ -1,6 +1,7 @@
 //! The proof that a connection was authorised; only [`crate::Rules::authorize`] makes one.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::{Application, Claims, UnixSeconds};
 
@@ -37,8 +38,8 @@ use crate::{Application, Claims, UnixSeconds};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Permit {
-    pub(crate) application: Application,
-    pub(crate) claims: Claims,
+    pub(crate) application: Arc<Application>,
+    pub(crate) claims: Arc<Claims>,
     pub(crate) policy: String,
     pub(crate) reason: String,
     pub(crate) source: IpAddr,

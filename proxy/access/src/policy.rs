@@ -1,5 +1,6 @@
 //! Policies: include OR and mandatory, require AND, exclude NOT; no match denies.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use schemars::JsonSchema;
@@ -69,55 +70,86 @@ impl<'a> Subject<'a> {
 /// Evaluates `policies` in order; the first that matches decides.
 #[must_use]
 pub fn decide(policies: &[Policy], subject: &Subject<'_>) -> Decision {
-    let mut misses = Vec::with_capacity(policies.len());
     for policy in policies {
-        match policy.judge(subject) {
-            Ok(matched) => {
-                let verb = if policy.action == Action::Allow {
-                    "allows"
-                } else {
-                    "blocks"
-                };
-                return Decision {
-                    allowed: policy.action == Action::Allow,
-                    policy: Some(policy.name.clone()),
-                    reason: format!("policy \"{}\" {verb}: {matched}", policy.name),
-                    session_duration_s: policy.session_duration_s,
-                };
-            }
-            Err(why) => misses.push(format!("policy \"{}\": {why}", policy.name)),
+        if let Ok(included) = policy.judge(subject) {
+            return Decision {
+                allowed: policy.action == Action::Allow,
+                policy: Some(policy.name.clone()),
+                reason: policy.explain(included),
+                session_duration_s: policy.session_duration_s,
+            };
         }
     }
-    let reason = if misses.is_empty() {
-        "there is no policy".to_owned()
-    } else {
-        format!("no policy matches: {}", misses.join("; "))
-    };
     Decision {
         allowed: false,
         policy: None,
-        reason,
+        reason: explain_misses(policies, subject),
         session_duration_s: None,
     }
 }
 
+/// Why nothing matched. Words are found only now: most decisions pass by policies that miss.
+fn explain_misses(policies: &[Policy], subject: &Subject<'_>) -> String {
+    let mut reason = "no policy matches: ".to_owned();
+    for (at, policy) in policies.iter().enumerate() {
+        let (separator, name) = (if at == 0 { "" } else { "; " }, &policy.name);
+        if let Err(miss) = policy.judge(subject) {
+            reason.push_str(&format!("{separator}policy \"{name}\": {miss}"));
+        }
+    }
+    match policies {
+        [] => "there is no policy".to_owned(),
+        _ => reason,
+    }
+}
+
+/// The first thing that keeps a policy from deciding.
+enum Miss<'a> {
+    Include,
+    Require(&'a Selector),
+    Exclude(&'a Selector),
+}
+
+impl fmt::Display for Miss<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Include => f.write_str("no include matched"),
+            Self::Require(missed) => write!(f, "require {missed} did not match"),
+            Self::Exclude(excluded) => write!(f, "exclude {excluded} matched"),
+        }
+    }
+}
+
 impl Policy {
-    /// Which rules matched, or the first that keeps this policy from deciding.
-    fn judge(&self, subject: &Subject<'_>) -> Result<String, String> {
+    /// The include that matched, or what keeps this policy from deciding.
+    fn judge(&self, subject: &Subject<'_>) -> Result<&Selector, Miss<'_>> {
         let Some(included) = self.include.iter().find(|rule| rule.matches(subject)) else {
-            return Err("no include matched".to_owned());
+            return Err(Miss::Include);
         };
         if let Some(missed) = self.require.iter().find(|rule| !rule.matches(subject)) {
-            return Err(format!("require {missed} did not match"));
+            return Err(Miss::Require(missed));
         }
         if let Some(excluded) = self.exclude.iter().find(|rule| rule.matches(subject)) {
-            return Err(format!("exclude {excluded} matched"));
+            return Err(Miss::Exclude(excluded));
         }
-        let mut matched = format!("include {included} matched");
+        Ok(included)
+    }
+
+    /// Why it decides as it does.
+    fn explain(&self, included: &Selector) -> String {
+        let verb = if self.action == Action::Allow {
+            "allows"
+        } else {
+            "blocks"
+        };
+        let mut reason = format!(
+            "policy \"{}\" {verb}: include {included} matched",
+            self.name
+        );
         for rule in &self.require {
-            matched.push_str(&format!(", require {rule} matched"));
+            reason.push_str(&format!(", require {rule} matched"));
         }
-        Ok(matched)
+        reason
     }
 }
 

@@ -1,12 +1,13 @@
 //! The compiled rules of a node, and the one decision that yields a [`Permit`].
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::application::WEBSOCKET_PATH;
-use crate::token::{Expected, authenticate};
+use crate::token::Expected;
 use crate::{
     Application, Claims, Decision, KeySet, Permit, Revocations, Subject, TokenError, TokenType,
-    UnixSeconds,
+    UnixSeconds, Verified,
 };
 
 /// Everything an upgrade is judged by. Immutable; a new snapshot makes a new one.
@@ -16,7 +17,7 @@ pub struct Rules {
     /// Snapshot version, carried into audit records.
     pub version: u64,
     pub keys: KeySet,
-    pub applications: Vec<Application>,
+    pub applications: Vec<Arc<Application>>,
     pub revocations: Revocations,
 }
 
@@ -24,7 +25,7 @@ pub struct Rules {
 #[derive(Debug, Clone, Copy)]
 pub struct UpgradeRequest<'a> {
     /// The application that host and path name.
-    pub application: &'a Application,
+    pub application: &'a Arc<Application>,
     /// The `Origin` header, exactly as sent.
     pub origin: Option<&'a str>,
     /// The application token from the cookie.
@@ -124,7 +125,7 @@ impl Rules {
     /// The application whose WebSocket lives at `host` (without port) and `path` (without query),
     /// if any. The path is compared as it was sent: no decoding, no dots resolved.
     #[must_use]
-    pub fn application_at(&self, host: &str, path: &str) -> Option<&Application> {
+    pub fn application_at(&self, host: &str, path: &str) -> Option<&Arc<Application>> {
         self.applications.iter().find(|application| {
             let public = &application.public;
             public.host.eq_ignore_ascii_case(host)
@@ -132,17 +133,22 @@ impl Rules {
         })
     }
 
-    /// Judges an upgrade: origin, token, revocation, policy, in this order.
+    /// Judges an upgrade: origin, token, revocation, policy, in this order. What `verified` spares is
+    /// the check of a signature that held before, under the same keys.
     ///
     /// # Errors
     /// A [`Refusal`] for the first check that fails.
-    pub fn authorize(&self, request: &UpgradeRequest<'_>) -> Result<Permit, Refusal> {
+    pub fn authorize(
+        &self,
+        request: &UpgradeRequest<'_>,
+        verified: &mut Verified,
+    ) -> Result<Permit, Refusal> {
         let application = request.application;
         check_origin(request.origin, &application.public.origin)?;
         let token = request.token.ok_or_else(|| {
             Refusal::new(RefusalKind::TokenMissing, "the request carries no token")
         })?;
-        let claims = authenticate(&self.keys, token)?;
+        let claims = verified.authenticate(&self.keys, token, request.now)?;
         match self.judge(application, &claims, request) {
             Ok((decision, valid_until)) => Ok(Permit {
                 application: application.clone(),

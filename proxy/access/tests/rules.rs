@@ -2,10 +2,12 @@
 
 mod fixture;
 
-use fixture::{NOW, Signer, application, claims, policy, rules};
+use std::sync::Arc;
+
+use fixture::{NOW, Signer, application, claims, first, policy, rules};
 use postern_access::{
     Action, Application, Claims, Permit, PublicAddress, Refusal, RefusalKind, Rules, Selector,
-    TokenType, UnixSeconds, UpgradeRequest,
+    TokenType, UnixSeconds, UpgradeRequest, Verified,
 };
 
 /// Asks for `lab` with the good origin.
@@ -14,7 +16,7 @@ fn ask(rules: &Rules, token: Option<&str>) -> Result<Permit, Refusal> {
 }
 
 fn ask_from(rules: &Rules, origin: Option<&str>, token: Option<&str>) -> Result<Permit, Refusal> {
-    rules.authorize(&UpgradeRequest {
+    let request = UpgradeRequest {
         application: rules
             .application_at("gw.example", "/app/lab/rdp")
             .expect("lab"),
@@ -23,7 +25,8 @@ fn ask_from(rules: &Rules, origin: Option<&str>, token: Option<&str>) -> Result<
         source: "::ffff:192.0.2.7".parse().expect("an address"),
         country: Some("DE"),
         now: NOW,
-    })
+    };
+    rules.authorize(&request, &mut Verified::new())
 }
 
 fn refusal(result: Result<Permit, Refusal>) -> Refusal {
@@ -35,7 +38,7 @@ fn a_good_upgrade_yields_a_permit_that_explains_itself() {
     let signer = Signer::new();
     let rules = rules(&signer);
     let permit = ask(&rules, Some(&signer.token(&claims()))).expect("a permit");
-    assert_eq!(permit.application(), &rules.applications[0]);
+    assert_eq!(permit.application(), &*rules.applications[0]);
     assert_eq!(permit.claims(), &claims());
     assert_eq!(permit.policy(), "staff");
     assert_eq!(
@@ -56,10 +59,10 @@ fn an_application_is_found_by_host_and_exact_path() {
         host: "own.gw.example".to_owned(),
         prefix: String::new(),
     };
-    rules.applications.push(Application {
+    rules.applications.push(Arc::new(Application {
         public: own_host,
         ..application("own")
-    });
+    }));
     let check = |host: &str, path: &str, expected: Option<&str>| {
         let found = rules
             .application_at(host, path)
@@ -207,8 +210,8 @@ fn a_permit_ends_with_the_token_or_the_duration_whichever_is_first() {
     let signer = Signer::new();
     let mut rules = rules(&signer);
     let mut check = |policy_s: Option<u64>, application_s: u64, token_s: u64, expected_s: u64| {
-        rules.applications[0].policies[0].session_duration_s = policy_s;
-        rules.applications[0].session.duration_s = application_s;
+        first(&mut rules).policies[0].session_duration_s = policy_s;
+        first(&mut rules).session.duration_s = application_s;
         let token = signer.token(&Claims {
             exp: NOW.0 + token_s,
             ..claims()
@@ -222,7 +225,7 @@ fn a_permit_ends_with_the_token_or_the_duration_whichever_is_first() {
     check(Some(150), 100, 200, 150);
     check(Some(u64::MAX), 100, 200, 200);
 
-    rules.applications[0].policies[0].session_duration_s = Some(0);
+    first(&mut rules).policies[0].session_duration_s = Some(0);
     let refusal = refusal(ask(&rules, Some(&signer.token(&claims()))));
     assert_eq!(refusal.kind, RefusalKind::TokenExpired);
 }
@@ -244,7 +247,7 @@ fn policy_refusals_name_the_policy_and_the_application() {
     assert!(none.identity.is_some());
 
     let net = Selector::Ip("192.0.2.0/24".parse().expect("a network"));
-    rules.applications[0]
+    first(&mut rules)
         .policies
         .insert(0, policy("outside", Action::Block, net));
     let blocked = refusal(ask(&rules, Some(&signer.token(&claims()))));
@@ -255,7 +258,7 @@ fn policy_refusals_name_the_policy_and_the_application() {
         r#"policy "outside" blocks: include ip 192.0.2.0/24 matched"#
     );
 
-    rules.applications[0].policies.clear();
+    first(&mut rules).policies.clear();
     let empty = refusal(ask(&rules, Some(&signer.token(&claims()))));
     assert_eq!(empty.detail, r#"there is no policy of application "lab""#);
 }
@@ -347,12 +350,11 @@ fn a_live_session_ends_when_the_rules_no_longer_carry_it() {
         RefusalKind::PolicyNoMatch,
         r#"no application "lab""#,
     );
-    let moved: &dyn Fn(&mut Rules) = &|rules| rules.applications[0].target.port = 3390;
+    let moved: &dyn Fn(&mut Rules) = &|rules| first(rules).target.port = 3390;
     check(moved, NOW, RefusalKind::PolicyNoMatch, "another target");
-    let closed: &dyn Fn(&mut Rules) = &|rules| rules.applications[0].policies.clear();
+    let closed: &dyn Fn(&mut Rules) = &|rules| first(rules).policies.clear();
     check(closed, NOW, RefusalKind::PolicyNoMatch, "no policy");
-    let blocked: &dyn Fn(&mut Rules) =
-        &|rules| rules.applications[0].policies[0].action = Action::Block;
+    let blocked: &dyn Fn(&mut Rules) = &|rules| first(rules).policies[0].action = Action::Block;
     check(
         blocked,
         NOW,
@@ -366,10 +368,10 @@ fn a_live_session_is_judged_by_where_it_came_from() {
     let signer = Signer::new();
     let mut rules = rules(&signer);
     let country = policy("home", Action::Allow, Selector::Country("DE".to_owned()));
-    rules.applications[0].policies = vec![country];
+    first(&mut rules).policies = vec![country];
     let permit = ask(&rules, Some(&signer.token(&claims()))).expect("a permit");
     assert_eq!(rules.recheck(&permit, NOW), Ok(()));
-    rules.applications[0].policies[0].exclude =
+    first(&mut rules).policies[0].exclude =
         vec![Selector::Ip("192.0.2.7/32".parse().expect("a network"))];
     let refusal = rules.recheck(&permit, NOW).expect_err("ends");
     assert_eq!(refusal.kind, RefusalKind::PolicyNoMatch);

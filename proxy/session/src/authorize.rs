@@ -54,12 +54,16 @@ fn judge<C: Core>(
             "control has not renewed the lease".to_owned(),
         ));
     }
-    let permit = state.rules.authorize(request).map_err(|refusal| {
-        if let Some((_, email, identity_nonce)) = &refusal.identity {
-            account.identity(email, identity_nonce);
-        }
-        (Outcome::Refused(refusal.kind), refusal.detail)
-    })?;
+    let verified = &mut core.verified().borrow_mut();
+    let permit = state
+        .rules
+        .authorize(request, verified)
+        .map_err(|refusal| {
+            if let Some((_, email, identity_nonce)) = &refusal.identity {
+                account.identity(email, identity_nonce);
+            }
+            (Outcome::Refused(refusal.kind), refusal.detail)
+        })?;
     account.identity(&permit.claims().email, &permit.claims().identity_nonce);
     let session = live_session(core, account.source(), &permit);
     account.session(&session, &permit);

@@ -1,5 +1,6 @@
 //! What a session needs of the core that it lives on: network, clock, audit, ledger.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
 use futures_lite::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use postern_access::{Fingerprint, Permit};
+use postern_access::{Fingerprint, Permit, Verified};
 use postern_audit::Record;
 use postern_relay::{Flow, Goodbye, Report};
 use postern_snapshot::{CoreMetrics, LiveSession, ToControl};
@@ -50,6 +51,8 @@ pub trait Core {
 
     /// The state in force now.
     fn state(&self) -> Arc<State>;
+    /// Tokens whose signature held before, on this core.
+    fn verified(&self) -> &RefCell<Verified>;
     /// Runs `change` on the core's own measurements.
     fn measure(&self, change: impl FnOnce(&mut CoreMetrics));
 

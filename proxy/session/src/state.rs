@@ -51,7 +51,12 @@ impl State {
             issuer: snapshot.issuer.clone(),
             version: snapshot.version,
             keys: KeySet::from_jwks(&snapshot.jwks)?,
-            applications: snapshot.applications.clone(),
+            applications: snapshot
+                .applications
+                .iter()
+                .cloned()
+                .map(Arc::new)
+                .collect(),
             revocations: snapshot.revocations.clone(),
         };
         let mut target_roots = HashMap::new();

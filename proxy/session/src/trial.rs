@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use futures_lite::{AsyncRead, AsyncWrite};
-use postern_access::{Fingerprint, Permit};
+use postern_access::{Fingerprint, Permit, Verified};
 use postern_audit::Record;
 use postern_relay::flow::Finish;
 use postern_relay::{Flow, Goodbye, Leg, Moment, Pool, Report, Tally};
@@ -33,6 +33,7 @@ pub(crate) struct TrialCore {
     began: Instant,
     clock: Rc<Clock>,
     state: Arc<State>,
+    verified: RefCell<Verified>,
     pub(crate) metrics: RefCell<CoreMetrics>,
     pub(crate) records: RefCell<Vec<Record>>,
     /// Far ends of the connections that sessions made.
@@ -59,6 +60,7 @@ impl TrialCore {
             began: Instant::now(),
             clock: Rc::default(),
             state: Arc::new(state),
+            verified: RefCell::default(),
             metrics: RefCell::default(),
             records: RefCell::default(),
             dialled: RefCell::default(),
@@ -118,6 +120,10 @@ impl Core for TrialCore {
 
     fn state(&self) -> Arc<State> {
         self.state.clone()
+    }
+
+    fn verified(&self) -> &RefCell<Verified> {
+        &self.verified
     }
 
     fn measure(&self, change: impl FnOnce(&mut CoreMetrics)) {
