@@ -25,6 +25,9 @@ const EVENTS_MAX: usize = 256;
 /// Deeds between two looks at the kernel: each is one system call that moves 64 KiB at most.
 const DEEDS_PER_WAKE: usize = 128;
 
+/// Spliced lanes that have their turn between two looks at the kernel.
+const PUMPS_PER_WAKE: usize = 8;
+
 /// Names the desk's alarm among the watched; no socket's token is like it.
 const ALARM: u64 = u64::MAX;
 
@@ -47,7 +50,7 @@ pub struct Driver<'a> {
     pairs: Vec<Option<Pair>>,
     scratch: Box<[u8]>,
     pipes: Pipes,
-    /// Spliced lanes that have used up their turn, in the order of their next one.
+    /// Spliced lanes that may move something, in the order of their turns.
     pumps: VecDeque<(Key, Leg)>,
     began: Instant,
 }
@@ -72,6 +75,8 @@ struct End {
     /// A send waits until it is writable.
     blocked: bool,
     conduit: Option<Conduit>,
+    /// The lane stands in the driver's queue of lanes that may move something.
+    in_turn: bool,
 }
 
 impl<'a> Driver<'a> {
@@ -104,7 +109,7 @@ impl<'a> Driver<'a> {
                 return Ok(());
             }
             self.machine.tick();
-            for _ in 0..self.pumps.len() {
+            for _ in 0..PUMPS_PER_WAKE.min(self.pumps.len()) {
                 if let Some((key, leg)) = self.pumps.pop_front() {
                     self.pump(key, leg);
                 }
@@ -172,17 +177,14 @@ impl<'a> Driver<'a> {
         end.writable |= events & WRITABLE != 0;
         end.ending |= events & ENDING != 0;
         let (reads, writes) = (end.armed && end.readable, end.blocked && end.writable);
-        let spliced = Leg::BOTH.map(|leg| pair.end(leg).conduit.is_some());
+        for leg in Leg::BOTH {
+            pair.queue_pump(leg, &mut self.pumps);
+        }
         if writes {
             self.send(key, leg);
         }
         if reads {
             self.receive(key, leg);
-        }
-        for leg in Leg::BOTH {
-            if spliced[leg.index()] {
-                self.pump(key, leg);
-            }
         }
     }
 
@@ -296,7 +298,7 @@ impl<'a> Driver<'a> {
         if let Ok(conduit) = self.pipes.lend(source, sink) {
             pair.end(leg).conduit = Some(conduit);
             self.machine.begin_splice(key, leg);
-            self.pumps.push_back((key, leg));
+            pair.queue_pump(leg, &mut self.pumps);
         }
     }
 
@@ -305,18 +307,17 @@ impl<'a> Driver<'a> {
         let Some(pair) = pair(&mut self.pairs, key) else {
             return;
         };
+        pair.end(leg).in_turn = false;
         let Some(mut conduit) = pair.end(leg).conduit.take() else {
             return;
         };
         let [source, sink] = [leg, leg.other()].map(|leg| pair.ends[leg.index()].socket.as_fd());
         let progress = conduit.pump(source, sink, ITERATIONS_MAX);
         if progress.moved > 0 {
-            let moved = usize::try_from(progress.moved).expect("what went through one pipe");
-            self.machine.spliced(key, leg, moved);
+            self.machine.spliced(key, leg, progress.moved);
         }
         match progress.state {
-            State::Ready => self.pumps.push_back((key, leg)),
-            State::Sink => {}
+            State::Ready | State::Sink => {}
             State::Source if self.machine.bulk(key, leg) => {}
             State::Source | State::Unfit => {
                 let end = pair.end(leg);
@@ -345,6 +346,9 @@ impl<'a> Driver<'a> {
             }
         }
         pair.end(leg).conduit = Some(conduit);
+        if progress.state == State::Ready {
+            pair.queue_pump(leg, &mut self.pumps);
+        }
     }
 
     fn unsplice(&mut self, key: Key, leg: Leg) {
@@ -367,6 +371,16 @@ impl Pair {
     fn end(&mut self, leg: Leg) -> &mut End {
         &mut self.ends[leg.index()]
     }
+
+    /// The lane from `leg` gets a turn, if it is spliced and has none yet.
+    fn queue_pump(&mut self, leg: Leg, pumps: &mut VecDeque<(Key, Leg)>) {
+        let key = self.key;
+        let end = self.end(leg);
+        if end.conduit.is_some() && !end.in_turn {
+            end.in_turn = true;
+            pumps.push_back((key, leg));
+        }
+    }
 }
 
 impl End {
@@ -380,6 +394,7 @@ impl End {
             armed: false,
             blocked: false,
             conduit: None,
+            in_turn: false,
         }
     }
 }

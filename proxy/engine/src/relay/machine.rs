@@ -272,7 +272,7 @@ impl Machine {
     }
 
     /// Blocks of memory that flows hold.
-    #[must_use]
+    #[cfg(test)]
     pub fn blocks_lent(&self) -> usize {
         self.pool.lent()
     }

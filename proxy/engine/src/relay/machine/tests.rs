@@ -1,3 +1,6 @@
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
 use postern_relay::flow::{Framing, Line};
 use postern_relay::memory::RECEIVE_BYTES_MAX;
 use postern_relay::{Ended, Times};
@@ -529,7 +532,7 @@ fn unframed(mut bytes: &[u8]) -> (Vec<u8>, Option<u16>) {
             0x88 if content.len() == length => {
                 close = Some(u16::from_be_bytes([content[0], content[1]]));
             }
-            0x88 | 0x89 | 0x8a => {}
+            0x88..=0x8a => {}
             other => panic!("a frame that begins with {other:#x}"),
         }
         bytes = rest;
@@ -647,6 +650,82 @@ fn a_panic_in_one_flow_ends_this_one_only() {
     kernel.run_out();
     kernel.flows.iter().for_each(Carried::check);
     assert_eq!(kernel.machine.blocks_lent(), 0);
+}
+
+/// Counts the allocations of each thread, so that tests beside each other don't count for each other.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is handed to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the memory came from `alloc` above, with this layout.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Carries `rounds` messages in each direction of each flow, and lets time pass.
+fn exchange(machine: &mut Machine, keys: &[Key], frame: &mut [u8], rounds: u64, now: &mut Moment) {
+    let mut payload = [0x55; 512];
+    for _ in 0..rounds {
+        *now = now.plus_ms(1);
+        machine.set_now(*now);
+        for &key in keys {
+            machine.received(key, Leg::Client, frame);
+            machine.receive_ended(key, Leg::Client, ReceiveEnd::Spent);
+            machine.received(key, Leg::Target, &mut payload);
+            machine.receive_ended(key, Leg::Target, ReceiveEnd::NoBuffers);
+        }
+        machine.tick();
+        machine.buffers_back();
+        while let Some(deed) = machine.next_deed() {
+            match deed {
+                Deed::Send(key, leg) => {
+                    let bytes = machine.outgoing(key, leg).len();
+                    assert!(bytes > 0);
+                    machine.sent(key, leg, Ok(bytes));
+                }
+                Deed::Receive(..) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn carrying_allocates_nothing() {
+    // As many blocks as they hold at once, two each, stay in the pool.
+    const FLOWS: u64 = 30;
+    let mut machine = Machine::new();
+    let times = Times {
+        idle_ms: 20,
+        stall_ms: 5,
+        ..Times::default()
+    };
+    let keys: Vec<Key> = (0..FLOWS).map(|_| machine.add(framed(times))).collect();
+    while machine.next_deed().is_some() {}
+    let mut now = Moment(0);
+    // Its mask changes nothing, so that it can be received again.
+    let mut frame = websocket::client_frame(Opcode::Binary, true, [0; 4], &[0x55; 512]);
+    exchange(&mut machine, &keys, &mut frame, 100, &mut now);
+    let before = ALLOCATIONS.get();
+    exchange(&mut machine, &keys, &mut frame, 1000, &mut now);
+    assert_eq!(ALLOCATIONS.get(), before);
+    assert_eq!(machine.live(), FLOWS as usize);
+    assert_eq!(machine.tally().messages_up, FLOWS * 1100);
+    assert_eq!(machine.tally().messages_down, FLOWS * 1100);
 }
 
 #[test]
