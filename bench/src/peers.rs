@@ -31,8 +31,9 @@ pub use ours::{Driver, Programs};
 pub const HOST: &str = "localhost";
 /// Until a relay accepts connections.
 const START_PATIENCE: Duration = Duration::from_secs(60);
-/// Connections that every relay is told to be ready for.
-const CONNECTIONS_MAX: u32 = 9_000;
+/// Connections that peers are told to be ready for, where they don't reckon it from the limit of
+/// open files.
+const CONNECTIONS_MAX: u32 = 8_000;
 
 /// Our own name in tables and charts.
 pub const OURS: &str = "postern";

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{CONNECTIONS_MAX, Ground, Peer, Relay, folder, on_core, port, write};
+use super::{Ground, Peer, Relay, folder, on_core, port, write};
 use crate::load::Target;
 
 pub(super) fn start(peer: Peer, ground: &Ground<'_>) -> Result<Relay> {
@@ -16,8 +16,7 @@ pub(super) fn start(peer: Peer, ground: &Ground<'_>) -> Result<Relay> {
     let server = ground.server.plain;
     let text = format!(
         "global\n    \
-             nbthread 1\n    \
-             maxconn {CONNECTIONS_MAX}\n\
+             nbthread 1\n\
          defaults\n    \
              mode tcp\n    \
              {option}\n    \

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::str::FromStr;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use postern_parts::{port, wait};
 use postern_tests::Browser;
 use postern_tests::browserless::APPLICATION_COOKIE;
@@ -58,29 +58,32 @@ impl FromStr for Driver {
 /// Where our own programs are.
 #[derive(Debug, Clone)]
 pub struct Programs {
-    pub postern: PathBuf,
-    pub hop: PathBuf,
+    postern: PathBuf,
+    hop: PathBuf,
 }
 
 impl Programs {
     /// Those that lie beside this one, or where `postern` says.
     ///
     /// # Errors
-    /// They are not built.
+    /// This program does not know where it lies.
     pub fn find(postern: Option<PathBuf>) -> Result<Self> {
         let own = std::env::current_exe()?;
         let folder = own.parent().context("a program lies in a folder")?;
-        let programs = Self {
+        Ok(Self {
             postern: postern.unwrap_or_else(|| folder.join("postern")),
             hop: folder.join("postern-bench-hop"),
-        };
-        for program in [&programs.postern, &programs.hop] {
-            if !program.is_file() {
-                bail!("{} is not built", program.display());
-            }
-        }
-        Ok(programs)
+        })
     }
+}
+
+fn built(program: &Path) -> Result<&Path> {
+    ensure!(
+        program.is_file(),
+        "{} is not built: `cargo xtask bench` builds it",
+        program.display()
+    );
+    Ok(program)
 }
 
 /// `postern serve` with one application, a user who has signed in, and that user's token.
@@ -88,7 +91,7 @@ pub(super) fn gateway(ground: &Ground<'_>) -> Result<Relay> {
     let folder = folder()?;
     let (listen, metrics) = (port::free()?, port::free()?);
     let file = configure(folder.path(), ground, listen, metrics)?;
-    let mut command = on_core(ground.cores.relay, &ground.programs.postern);
+    let mut command = on_core(ground.cores.relay, built(&ground.programs.postern)?);
     command.arg("serve").arg("--config").arg(&file);
     command.env("POSTERN_LOG", "warn");
     let mut relay = Relay {
@@ -210,7 +213,7 @@ fn driver_line(driver: Driver) -> String {
 /// The engine's relay on one core, without the gateway's stages around it.
 pub(super) fn hop(way: Way, ground: &Ground<'_>) -> Result<Relay> {
     let listen = port::free()?;
-    let mut command = on_core(ground.cores.relay, &ground.programs.hop);
+    let mut command = on_core(ground.cores.relay, built(&ground.programs.hop)?);
     command.args(["--way", hop_way(way)?]);
     command.args(["--listen", &listen.to_string()]);
     command.args(["--target", &ground.server.plain.to_string()]);
