@@ -7,30 +7,6 @@ use std::process::Command;
 #[cfg(test)]
 pub(crate) use cores::{KINDS, on_a_core};
 
-#[cfg(test)]
-mod cores {
-    use std::future::Future;
-
-    use crate::front::{self, Kind};
-    use crate::resources;
-
-    pub(crate) const KINDS: [Kind; 2] = [Kind::IoUring, Kind::Epoll];
-
-    /// Runs `work` on a core of its own; a panic in there is the caller's.
-    pub(crate) fn on_a_core<F, W>(kind: Kind, work: F)
-    where
-        F: FnOnce() -> W + Send + 'static,
-        W: Future<Output = ()> + 'static,
-    {
-        let core = resources::cores()[0];
-        let thread = front::start(core, kind, work).expect("starts");
-        match thread.join() {
-            Ok(ended) => ended.expect("runs"),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    }
-}
-
 /// Makes io_uring a thing that `command`'s process may not set up, as containers do: `EPERM`.
 pub fn forbid_io_uring_in(command: &mut Command) {
     // SAFETY: between fork and exec the closure makes two system calls on data of its own stack, and
@@ -75,5 +51,29 @@ pub fn forbid_io_uring() -> io::Result<()> {
     match unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const filter) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod cores {
+    use std::future::Future;
+
+    use crate::front::{self, Kind};
+    use crate::resources;
+
+    pub(crate) const KINDS: [Kind; 2] = [Kind::IoUring, Kind::Epoll];
+
+    /// Runs `work` on a core of its own; a panic in there is the caller's.
+    pub(crate) fn on_a_core<F, W>(kind: Kind, work: F)
+    where
+        F: FnOnce() -> W + Send + 'static,
+        W: Future<Output = ()> + 'static,
+    {
+        let core = resources::cores()[0];
+        let thread = front::start(core, kind, work).expect("starts");
+        match thread.join() {
+            Ok(ended) => ended.expect("runs"),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
     }
 }

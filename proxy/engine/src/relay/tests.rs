@@ -303,9 +303,45 @@ fn websocket_messages_are_unframed_and_framed() {
     });
 }
 
+/// Carries 100 conversations at once; the 99th percentile of how long an answer takes.
+async fn converse(relay: &Relay) -> Duration {
+    let mut carriages = Vec::new();
+    let mut clients = Vec::new();
+    let mut targets = Vec::new();
+    for _ in 0..100 {
+        let (mut client, our_client) = connection();
+        let (target, our_target) = connection();
+        carriages.push(relay.carry(our_client, our_target, passthrough()));
+        targets.push(echo(target));
+        clients.push(thread::spawn(move || {
+            let took = (0..50).map(|_| {
+                let asked = Instant::now();
+                client.write_all(&[1; 64]).expect("writes");
+                client.read_exact(&mut [0; 64]).expect("reads");
+                asked.elapsed()
+            });
+            took.collect::<Vec<_>>()
+        }));
+    }
+    for carriage in carriages {
+        let report = in_time(carriage).await;
+        assert_counts(&report, Ended::ClientClosed, 50 * 64, 50 * 64);
+    }
+    let mut took = Vec::new();
+    for client in clients {
+        took.extend(joined(client).await);
+    }
+    for target in targets {
+        joined(target).await;
+    }
+    took.sort();
+    took[took.len() * 99 / 100]
+}
+
 #[test]
 fn a_peer_that_does_not_read_keeps_nobody_else_waiting() {
     on_each_relay(|relay| async move {
+        let alone = converse(&relay).await;
         let (stalled_client, our_client) = connection();
         let (mut flooding_target, our_target) = connection();
         let stalled = relay.carry(our_client, our_target, passthrough());
@@ -324,27 +360,10 @@ fn a_peer_that_does_not_read_keeps_nobody_else_waiting() {
         });
         let (flooding_target, poured) = joined(flood).await;
 
-        let mut active = Vec::new();
-        let mut peers = Vec::new();
-        for _ in 0..100 {
-            let (mut client, our_client) = connection();
-            let (target, our_target) = connection();
-            active.push(relay.carry(our_client, our_target, passthrough()));
-            peers.push(echo(target));
-            peers.push(thread::spawn(move || {
-                for _ in 0..20 {
-                    client.write_all(&[1; 64]).expect("writes");
-                    client.read_exact(&mut [0; 64]).expect("reads");
-                }
-            }));
-        }
-        for carriage in active {
-            let report = in_time(carriage).await;
-            assert_counts(&report, Ended::ClientClosed, 20 * 64, 20 * 64);
-        }
-        for peer in peers {
-            joined(peer).await;
-        }
+        let beside_it = converse(&relay).await;
+        // Noise of a busy machine passes; waiting for the stalled peer would take for ever.
+        let bound = 2 * alone + Duration::from_millis(250);
+        assert!(beside_it < bound, "p99 {beside_it:?}, {alone:?} alone");
 
         // What was held back is still there.
         drop(flooding_target);
