@@ -73,7 +73,7 @@ fn for_targets(mut provider: CryptoProvider) -> CryptoProvider {
     provider
 }
 
-/// AES-128-GCM is a quarter cheaper than AES-256-GCM; a target that prefers another still decides.
+/// AES-128-GCM costs a fifth less than AES-256-GCM; a target that prefers another still decides.
 fn is_cheap(suite: CipherSuite) -> bool {
     matches!(
         suite,
