@@ -11,6 +11,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use postern_engine::trial::forbid_io_uring_in;
 use postern_parts::process::{Process, signal_process};
 use postern_parts::{port, wait};
 use rustix::process::Signal;
@@ -106,7 +107,13 @@ impl Gateway {
         let mut command = self.postern();
         command.arg("serve").arg("--config").arg(self.file());
         let log = self.folder.path().join("postern.log");
-        self.process = Some(Process::start("postern", &command, &log)?);
+        let forbidden = self.configuration.io_uring_is_forbidden;
+        let process = Process::start_changed("postern", &command, &log, |command| {
+            if forbidden {
+                forbid_io_uring_in(command);
+            }
+        });
+        self.process = Some(process?);
         let mut browser = self.browser();
         wait::until("the gateway", START_PATIENCE, || {
             self.process_mut()?.expect_running()?;

@@ -1,5 +1,9 @@
 //! The gateway as processes, between hostile clients and targets that misbehave.
 
+#[macro_use]
+#[path = "system/drivers.rs"]
+mod drivers;
+
 #[path = "system/attacks.rs"]
 mod attacks;
 #[path = "system/audit.rs"]

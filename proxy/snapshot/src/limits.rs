@@ -12,7 +12,7 @@ pub struct Limits {
     pub connections_per_source_max: u32,
     /// TLS handshakes under way on one core; more are closed before any cryptography.
     pub handshakes_per_core_max: u32,
-    /// The same from one source: an IPv4 address or an IPv6 /64.
+    /// TLS handshakes under way on one core with one source: an IPv4 address or an IPv6 /64.
     pub handshakes_per_source_max: u32,
     /// Live sessions on the node.
     pub sessions_max: u32,

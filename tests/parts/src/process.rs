@@ -33,7 +33,29 @@ impl Process {
     /// The program or the log cannot be opened.
     pub fn start(name: &str, command: &Command, log: &Path) -> Result<Self> {
         let output = create(log)?;
-        Self::start_with(name, command, log, Stdio::from(output.try_clone()?), output)
+        Self::start_with(
+            name,
+            guarded(command),
+            log,
+            Stdio::from(output.try_clone()?),
+            output,
+        )
+    }
+
+    /// As [`Process::start`], with the last word on how the child is started left to `change`.
+    ///
+    /// # Errors
+    /// The program or the log cannot be opened.
+    pub fn start_changed(
+        name: &str,
+        command: &Command,
+        log: &Path,
+        change: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
+        let output = create(log)?;
+        let mut guarded = guarded(command);
+        change(&mut guarded);
+        Self::start_with(name, guarded, log, Stdio::from(output.try_clone()?), output)
     }
 
     /// As [`Process::start`], with standard output in a file of its own.
@@ -43,7 +65,7 @@ impl Process {
     pub fn start_split(name: &str, command: &Command, output: &Path, log: &Path) -> Result<Self> {
         Self::start_with(
             name,
-            command,
+            guarded(command),
             log,
             Stdio::from(create(output)?),
             create(log)?,
@@ -52,13 +74,13 @@ impl Process {
 
     fn start_with(
         name: &str,
-        command: &Command,
+        mut guarded: Command,
         log: &Path,
         output: Stdio,
         errors: File,
     ) -> Result<Self> {
-        let child = start_guarded(command, Stdio::null(), output, Stdio::from(errors))
-            .with_context(|| format!("cannot start {name}"))?;
+        guarded.stdin(Stdio::null()).stdout(output).stderr(errors);
+        let child = spawn(guarded).with_context(|| format!("cannot start {name}"))?;
         Ok(Self {
             name: name.to_owned(),
             child,

@@ -29,6 +29,10 @@ pub struct Configuration {
     pub cores: Vec<usize>,
     /// All with one port; 127.0.0.1 when empty.
     pub listen: Vec<IpAddr>,
+    /// `auto`, `io_uring` or `epoll`; the default when empty.
+    pub driver: &'static str,
+    /// The gateway's processes may set up no ring.
+    pub io_uring_is_forbidden: bool,
 }
 
 /// An `[[application]]`.
@@ -150,6 +154,20 @@ impl Configuration {
         self
     }
 
+    /// The same on that driver.
+    #[must_use]
+    pub fn driver(mut self, driver: &'static str) -> Self {
+        self.driver = driver;
+        self
+    }
+
+    /// The same where io_uring is forbidden, by a filter as containers have one.
+    #[must_use]
+    pub fn without_io_uring(mut self) -> Self {
+        self.io_uring_is_forbidden = true;
+        self
+    }
+
     /// The application of that name.
     ///
     /// # Panics
@@ -186,6 +204,9 @@ impl Configuration {
             self.addresses(port),
             self.cores
         )?;
+        if !self.driver.is_empty() {
+            writeln!(toml, "driver = \"{}\"", self.driver)?;
+        }
         writeln!(toml, "[certificate]\nchain_file = \"{shown}/chain.pem\"")?;
         writeln!(toml, "key_file = \"{shown}/key.pem\"")?;
         writeln!(toml, "[state]\ndirectory = \"{shown}/state\"")?;

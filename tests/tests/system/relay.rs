@@ -25,9 +25,20 @@ const PATIENCE: Duration = Duration::from_secs(240);
 /// A peer that takes nothing takes nothing for so long.
 const STALL: Duration = Duration::from_secs(30);
 
-/// The gateway, `target`, and a browser with `lab`'s cookie.
-fn start(target: &FakeTarget) -> Result<(Gateway, Browser)> {
-    let gateway = Gateway::for_target(target.address)?;
+on_each_driver!(
+    both_directions_at_once_arrive_unchanged,
+    a_browser_that_is_done_still_hears_the_machine_out,
+    a_machine_that_is_done_is_heard_out_and_still_takes_what_comes,
+    a_machine_that_breaks_off_is_told_as_such,
+    a_browser_that_breaks_off_ends_the_session,
+    peers_that_take_nothing_cost_no_memory,
+    a_thousand_idle_sessions_live_side_by_side,
+    pings_keep_a_quiet_session_and_a_silent_browser_is_dropped,
+);
+
+/// The gateway on `driver`, and a browser with `lab`'s cookie.
+fn start(target: &FakeTarget, driver: &'static str) -> Result<(Gateway, Browser)> {
+    let gateway = Gateway::start(Configuration::for_target(target.address).driver(driver))?;
     let alice = gateway.signed_in("alice", "lab")?;
     Ok((gateway, alice))
 }
@@ -46,10 +57,9 @@ fn joined<T>(thread: JoinHandle<io::Result<T>>) -> Result<T> {
     Ok(thread.join().map_err(|_| anyhow!("a thread panicked"))??)
 }
 
-#[test]
-fn both_directions_at_once_arrive_unchanged() -> Result<()> {
+fn both_directions_at_once_arrive_unchanged(driver: &'static str) -> Result<()> {
     let target = FakeTarget::echo()?;
-    let (gateway, alice) = start(&target)?;
+    let (gateway, alice) = start(&target, driver)?;
     let mut desktop = alice.desktop("lab")?;
     let began = Instant::now();
     let sender = send(&desktop, BYTES);
@@ -73,10 +83,9 @@ fn both_directions_at_once_arrive_unchanged() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_browser_that_is_done_still_hears_the_machine_out() -> Result<()> {
+fn a_browser_that_is_done_still_hears_the_machine_out(driver: &'static str) -> Result<()> {
     let target = FakeTarget::start(Greeting::Choose(Protocol::Nla), Work::Sink)?;
-    let (_gateway, alice) = start(&target)?;
+    let (_gateway, alice) = start(&target, driver)?;
     let mut desktop = alice.desktop("lab")?;
     let sent = joined(send(&desktop, 16 * MIB))?;
     let received = target.received(1)?;
@@ -87,12 +96,13 @@ fn a_browser_that_is_done_still_hears_the_machine_out() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_machine_that_is_done_is_heard_out_and_still_takes_what_comes() -> Result<()> {
+fn a_machine_that_is_done_is_heard_out_and_still_takes_what_comes(
+    driver: &'static str,
+) -> Result<()> {
     let bytes = 16 * MIB;
     let work = Work::Source { bytes, seed: 5 };
     let target = FakeTarget::start(Greeting::Choose(Protocol::Nla), work)?;
-    let (gateway, alice) = start(&target)?;
+    let (gateway, alice) = start(&target, driver)?;
     let mut desktop = alice.desktop("lab")?;
     let mut tally = Tally::default();
     let close = desktop.drain(&mut tally, PATIENCE)?;
@@ -113,10 +123,9 @@ fn a_machine_that_is_done_is_heard_out_and_still_takes_what_comes() -> Result<()
     Ok(())
 }
 
-#[test]
-fn a_machine_that_breaks_off_is_told_as_such() -> Result<()> {
+fn a_machine_that_breaks_off_is_told_as_such(driver: &'static str) -> Result<()> {
     let target = FakeTarget::start(Greeting::Choose(Protocol::Nla), Work::Hang)?;
-    let (_gateway, alice) = start(&target)?;
+    let (_gateway, alice) = start(&target, driver)?;
     let mut desktop = alice.desktop("lab")?;
     desktop.send(b"go")?;
     let close = desktop.closed()?;
@@ -128,10 +137,9 @@ fn a_machine_that_breaks_off_is_told_as_such() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_browser_that_breaks_off_ends_the_session() -> Result<()> {
+fn a_browser_that_breaks_off_ends_the_session(driver: &'static str) -> Result<()> {
     let target = FakeTarget::echo()?;
-    let (gateway, alice) = start(&target)?;
+    let (gateway, alice) = start(&target, driver)?;
     let desktop = alice.desktop("lab")?;
     desktop.cut();
     let record = gateway.audit().connection(desktop.source)?;
@@ -143,15 +151,14 @@ fn a_browser_that_breaks_off_ends_the_session() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn peers_that_take_nothing_cost_no_memory() -> Result<()> {
+fn peers_that_take_nothing_cost_no_memory(driver: &'static str) -> Result<()> {
     let bytes = 64 * MIB;
     let work = Work::Source { bytes, seed: 9 };
     let source = FakeTarget::start(Greeting::Choose(Protocol::Nla), work)?;
     let deaf = FakeTarget::start(Greeting::Choose(Protocol::Nla), Work::Stall)?;
     let configuration =
         Configuration::for_target(source.address).with(Application::new("deaf", deaf.address));
-    let gateway = Gateway::start(configuration)?;
+    let gateway = Gateway::start(configuration.driver(driver))?;
     let mut alice = gateway.signed_in("alice", "lab")?;
     alice.open("deaf")?;
     let engine = gateway.role("engine")?;
@@ -195,13 +202,13 @@ fn peers_that_take_nothing_cost_no_memory() -> Result<()> {
 const IDLE: usize = 1000;
 const OPENERS: usize = 4;
 
-#[test]
-fn a_thousand_idle_sessions_live_side_by_side() -> Result<()> {
+fn a_thousand_idle_sessions_live_side_by_side(driver: &'static str) -> Result<()> {
     allow_descriptors()?;
     let target = FakeTarget::echo()?;
     let configuration = Configuration::for_target(target.address)
         .limit("sessions_per_user_max", IDLE as u64)
-        .limit("connections_per_source_max", 2 * IDLE as u64);
+        .limit("connections_per_source_max", 2 * IDLE as u64)
+        .driver(driver);
     let gateway = Gateway::start(configuration)?;
     let alice = gateway.signed_in("alice", "lab")?;
     let engine = gateway.role("engine")?;
@@ -274,10 +281,10 @@ fn allow_descriptors() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn pings_keep_a_quiet_session_and_a_silent_browser_is_dropped() -> Result<()> {
+fn pings_keep_a_quiet_session_and_a_silent_browser_is_dropped(driver: &'static str) -> Result<()> {
     let target = FakeTarget::echo()?;
-    let gateway = Gateway::start(Configuration::for_target(target.address).limit("ping_ms", 1000))?;
+    let configuration = Configuration::for_target(target.address).limit("ping_ms", 1000);
+    let gateway = Gateway::start(configuration.driver(driver))?;
     let alice = gateway.signed_in("alice", "lab")?;
     let mut polite = alice.desktop("lab")?;
     let mut silent = alice.desktop("lab")?;

@@ -267,6 +267,7 @@ fn a_core_has_so_many_handshakes_and_the_node_so_many_connections() -> Result<()
     };
     for (key, reason) in [
         ("handshakes_per_core_max", "handshakes_full"),
+        ("handshakes_per_source_max", "handshakes_full"),
         ("connections_max", "connections_full"),
     ] {
         let scene = start(key)?;
