@@ -1,5 +1,6 @@
-//! Every peer that is installed carries the load on every way that it claims.
+//! Ours, and every peer that is installed, carry the load on every way that they claim.
 
+use anyhow::{Context as _, Result, ensure};
 use postern_bench::cases::{Path, Peer};
 use postern_bench::load::{self, Direction, Pace, Ping, Server, Work};
 use postern_bench::peers::{Binaries, Certificate, Driver, Ground, Programs, Relay};
@@ -9,7 +10,7 @@ use postern_bench::run::Cores;
 const MORE: &str = "POSTERN_BENCH_PEERS";
 
 #[test]
-fn installed_peers_carry_every_way_that_they_claim() {
+fn ours_and_installed_peers_carry_every_way_that_they_claim() {
     let more = std::env::var(MORE).unwrap_or_default();
     let more: Vec<String> = more.split_whitespace().map(str::to_owned).collect();
     let binaries = Binaries::parse(&more).unwrap();
@@ -34,12 +35,16 @@ fn installed_peers_carry_every_way_that_they_claim() {
                 println!("{} {way:?} was not tried: it is not installed", peer.name());
                 continue;
             }
-            carry(peer, way, &ground);
+            carry(Relay::peer(peer, way, &ground).unwrap(), way).unwrap();
         }
+    }
+    for way in [Path::Passthrough, Path::Ws, Path::Wss] {
+        carry(Relay::ours(way, &ground).unwrap(), way).unwrap();
     }
 }
 
-fn carry(peer: Peer, way: Path, ground: &Ground<'_>) {
+/// Runs short loads through `relay`.
+fn carry(mut relay: Relay, way: Path) -> Result<()> {
     let ping = Work::Ping(Ping {
         connections: 3,
         in_flight: 3,
@@ -52,21 +57,16 @@ fn carry(peer: Peer, way: Path, ground: &Ground<'_>) {
         flows: 2,
         bytes_per_flow: 3 << 20,
     };
-    let mut relay = Relay::peer(peer, way, ground).unwrap();
     for work in [ping, bulk(Direction::Up), bulk(Direction::Down)] {
-        let target = relay.target(3).unwrap();
-        let measured = load::run(&work, &target).unwrap_or_else(|error| {
-            panic!(
-                "{} {way:?} {work:?}: {error:#}\n{}",
-                peer.name(),
-                relay.log()
-            )
-        });
-        assert!(
+        let target = relay.target(3)?;
+        let measured = load::run(&work, &target)
+            .with_context(|| format!("{} {way:?}\n{}", relay.name, relay.log()))?;
+        ensure!(
             measured.bytes >= 6 << 20 || measured.messages > 0,
             "{} {way:?} {work:?}: {measured:?}",
-            peer.name()
+            relay.name
         );
-        relay.expect_running().unwrap();
+        relay.expect_running()?;
     }
+    Ok(())
 }

@@ -8,7 +8,7 @@ fn bench(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_postern-bench"))
         .args(arguments)
         .output()
-        .unwrap()
+        .expect("Cargo has built it")
 }
 
 #[test]

@@ -63,16 +63,20 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Those that lie beside this one, or where `postern` says.
+    /// Those that lie beside this one, or above it when this is a test; `postern` may be elsewhere.
     ///
     /// # Errors
     /// This program does not know where it lies.
     pub fn find(postern: Option<PathBuf>) -> Result<Self> {
         let own = std::env::current_exe()?;
-        let folder = own.parent().context("a program lies in a folder")?;
+        let beside = |name: &str| {
+            let folders = own.ancestors().skip(1).take(2);
+            let mut found = folders.map(|folder| folder.join(name));
+            found.find(|file| file.is_file()).unwrap_or(name.into())
+        };
         Ok(Self {
-            postern: postern.unwrap_or_else(|| folder.join("postern")),
-            hop: folder.join("postern-bench-hop"),
+            postern: postern.unwrap_or_else(|| beside("postern")),
+            hop: beside("postern-bench-hop"),
         })
     }
 }
@@ -157,6 +161,7 @@ fn configure(
          connections_max = {LIMIT}\n\
          connections_per_source_max = {LIMIT}\n\
          handshakes_per_core_max = {LIMIT}\n\
+         handshakes_per_source_max = {LIMIT}\n\
          sessions_max = {LIMIT}\n\
          sessions_per_user_max = {LIMIT}\n",
         listen.port(),
@@ -218,7 +223,9 @@ pub(super) fn hop(way: Way, ground: &Ground<'_>) -> Result<Relay> {
     command.args(["--listen", &listen.to_string()]);
     command.args(["--target", &ground.server.plain.to_string()]);
     command.args(["--core", &ground.cores.relay.to_string()]);
-    command.args(["--driver", ground.driver.name()]);
+    if ground.driver != Driver::Auto {
+        command.args(["--driver", ground.driver.name()]);
+    }
     let upgrades = vec![Upgrade {
         path: "/".to_owned(),
         host: HOST.to_owned(),
