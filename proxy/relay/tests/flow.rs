@@ -422,3 +422,41 @@ fn an_abort_ends_it_without_a_word() {
     assert_eq!(trial.ended(), Some(&Ended::Stopped));
     assert_eq!(trial.client().heard, b"");
 }
+
+#[test]
+fn frames_may_be_cut_anywhere() {
+    for piece in (1..300).chain([1_000, 5_000]) {
+        let mut trial = Trial::websocket(TIMES);
+        let mut said = Vec::new();
+        for length in (0..40_usize)
+            .chain([124, 125, 126, 127, 300, 70_000])
+            .chain(0..40)
+        {
+            let message = vec![length.to_le_bytes()[0]; length];
+            trial.client().say_message(&message);
+            said.extend(message);
+            if length % 5 == 0 {
+                let ping = vec![b'p'; length.min(125)];
+                trial
+                    .client()
+                    .say(&client_frame(Opcode::Ping, true, KEY, &ping));
+            }
+        }
+        trial.run_in_pieces(piece);
+        assert!(trial.target().heard == said, "in pieces of {piece}");
+        let last = frames(&trial.client().heard).pop();
+        assert_eq!(last, Some((10, Some(&[b'p'; 35][..]))));
+    }
+}
+
+#[test]
+fn a_target_that_is_gone_after_its_end_keeps_nobody_waiting() {
+    let mut trial = Trial::websocket(TIMES);
+    trial.target().finish(Finish::Ended);
+    trial.run();
+    trial.target().refuses = true;
+    trial.client().say_message(b"to nobody");
+    trial.pass_ms(1_000);
+    assert_eq!(trial.ended(), Some(&Ended::TargetClosed));
+    assert_eq!(trial.client().heard, last_words(&Ended::TargetClosed));
+}

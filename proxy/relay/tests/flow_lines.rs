@@ -5,9 +5,11 @@ mod trial;
 
 use postern_relay::flow::{Finish, Goodbye, Leg, Line, Times};
 use postern_relay::{Ended, Flow};
-use postern_wire::websocket::{self, Opcode, client_frame};
+use postern_wire::websocket::{Opcode, binary_frame, client_frame, close_frame};
 use rustls::CipherSuite;
-use trial::{KEY, TIMES, Trial, goodbye, payload, secured, tls_client, unwrapped};
+use trial::{
+    KEY, TIMES, Trial, goodbye, payload, secured, tls_client, tls_target, unwrapped, websocket,
+};
 
 const SUITE: CipherSuite = CipherSuite::TLS13_AES_128_GCM_SHA256;
 
@@ -61,7 +63,7 @@ fn what_comes_together_goes_together() {
     }
     trial.run();
     assert_eq!(trial.target().heard, b"onetwosix");
-    assert_eq!(trial.client().heard, websocket::binary_frame(b"onetwosix"));
+    assert_eq!(trial.client().heard, binary_frame(b"onetwosix"));
     // One send each way carried all of it.
     assert_eq!(trial.tally.latency.iter().sum::<u64>(), 2);
 }
@@ -71,7 +73,7 @@ fn a_close_notify_of_either_peer_is_its_end() {
     let mut trial = secured(SUITE);
     trial.target().say_close_notify();
     trial.run();
-    let words = websocket::close_frame(1000, "target_closed");
+    let words = close_frame(1000, "target_closed");
     assert_eq!(trial.client().heard, words);
     assert!(trial.client().heard_close_notify);
     trial.pass_ms(31_000);
@@ -108,7 +110,7 @@ fn forged_records_lose_their_leg_and_reach_nobody() {
     trial.pass_ms(2_000);
     assert_eq!(trial.ended(), Some(&Ended::TargetLost));
     assert!(trial.target().heard_alert);
-    let words = websocket::close_frame(4006, "target_lost");
+    let words = close_frame(4006, "target_lost");
     assert_eq!(trial.client().heard, words);
 }
 
@@ -264,7 +266,7 @@ fn what_was_read_before_the_flow_comes_first() {
         .expect("a vector takes it");
     let (sealed_early, sealed_late) = sealed.split_at(3);
 
-    let mut flow = Flow::framed(client, Line::Plain, trial::websocket(), TIMES, goodbye);
+    let mut flow = Flow::framed(client, Line::Plain, websocket(), TIMES, goodbye);
     assert!(flow.seed(Leg::Client, sealed_early));
     assert!(flow.seed_plain(Leg::Client, early));
     assert!(flow.seed_plain(Leg::Target, b"greeting"));
@@ -277,4 +279,83 @@ fn what_was_read_before_the_flow_comes_first() {
     trial.run();
     assert_eq!(trial.target().heard, b"said early");
     assert_eq!(payload(&trial.client().heard), b"greeting");
+}
+
+#[test]
+fn tiny_pieces_that_swell_to_more_than_a_block_are_kept() {
+    let bytes = pattern(60_000);
+    let between = |client: bool, target: bool| {
+        let (client, client_peer) = match client {
+            true => {
+                let (line, peer) = tls_client(SUITE);
+                (line, Some(peer))
+            }
+            false => (Line::Plain, None),
+        };
+        let (target, tickets, target_peer) = match target {
+            true => {
+                let (line, tickets, peer) = tls_target(SUITE);
+                (line, tickets, Some(peer))
+            }
+            false => (Line::Plain, Vec::new(), None),
+        };
+        let mut flow = Flow::framed(client, target, websocket(), TIMES, goodbye);
+        assert!(flow.seed(Leg::Target, &tickets));
+        Trial::new(flow, client_peer, target_peer)
+    };
+    for client in [false, true] {
+        let mut trial = between(client, false);
+        trial.client().is_reading = false;
+        trial.target().say(&bytes);
+        trial.target().finish(Finish::Ended);
+        trial.run_in_pieces(1);
+        assert_eq!(trial.pool.lent(), 2, "one queue is not enough");
+        trial.client().is_reading = true;
+        trial.run();
+        assert!(payload(&trial.client().heard) == bytes);
+        let words = close_frame(1000, "target_closed");
+        assert!(trial.client().heard.ends_with(&words));
+    }
+
+    let mut trial = between(false, true);
+    trial.target().is_reading = false;
+    trial.client().say_message(&bytes);
+    (0..200).for_each(|_| trial.client().say_message(b"short"));
+    trial.client().say_close_frame(1000);
+    trial.run_in_pieces(1);
+    assert_eq!(trial.pool.lent(), 2, "one queue is not enough");
+    trial.target().is_reading = true;
+    trial.run();
+    assert!(trial.target().heard == [bytes, b"short".repeat(200)].concat());
+    assert!(trial.target().heard_close_notify);
+}
+
+#[test]
+fn records_that_swell_to_more_than_a_block_are_kept() {
+    let mut trial = secured(SUITE);
+    trial.run();
+    trial.client().is_reading = false;
+    let bytes = pattern(16_000 + 16_384 + 2_900);
+    let (block, rest) = bytes.split_at(16_000 + 3_900);
+    // The socket is full, and what a wanted receive allows stands in the block.
+    trial.target().say(&block[..16_000]);
+    trial.run();
+    trial.target().say(&block[16_000..]);
+    trial.run();
+    let (record, tiny) = rest.split_at(rest.len() - 2_800);
+    trial.target().say(record);
+    let sealed = trial.target().intercept();
+    let (early, late) = sealed.split_at(sealed.len() - 9);
+    trial.target().say_raw(early);
+    trial.run();
+    trial.target().say_raw(late);
+    for byte in tiny {
+        trial.target().say(&[*byte]);
+    }
+    trial.target().say_close_notify();
+    trial.run_in_pieces(23);
+    trial.client().is_reading = true;
+    trial.run();
+    assert!(payload(&trial.client().heard) == bytes);
+    assert!(trial.client().heard_close_notify);
 }

@@ -27,6 +27,8 @@ enum Op {
     Deed(usize, usize),
     Disarm(Leg),
     Say(Leg, usize),
+    /// Short ones, one behind the other.
+    SayMany(Leg, usize),
     Read(Leg, bool),
     Ping,
     ChangeKeys(Leg),
@@ -100,6 +102,7 @@ impl Run {
                 }
             }
             Op::Say(leg, bytes) => self.say(leg, bytes),
+            Op::SayMany(leg, count) => (0..count).for_each(|at| self.say(leg, at % 9)),
             Op::Read(leg, is_reading) => self.trial.peer(leg).is_reading = is_reading,
             Op::Ping => {
                 if self.is_framed() && self.can_speak(Leg::Client) {
@@ -239,6 +242,7 @@ fn calm() -> impl Strategy<Value = Op> {
     prop_oneof![
         60 => (any::<usize>(), bytes()).prop_map(|(pick, bytes)| Op::Deed(pick, bytes)),
         14 => (leg(), bytes()).prop_map(|(leg, bytes)| Op::Say(leg, bytes)),
+        4 => (leg(), 1..100_usize).prop_map(|(leg, count)| Op::SayMany(leg, count)),
         4 => leg().prop_map(Op::Disarm),
         6 => (leg(), any::<bool>()).prop_map(|(leg, reads)| Op::Read(leg, reads)),
         2 => Just(Op::Ping),
