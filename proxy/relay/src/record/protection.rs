@@ -248,10 +248,7 @@ fn unpad(plain: &[u8]) -> Result<(Content, usize), RecordError> {
         .iter()
         .rposition(|&byte| byte != 0)
         .ok_or(RecordError::Unexpected("it is padding and nothing else"))?;
-    match Content::parse(plain[at])? {
-        Content::ChangeCipherSpec => Err(CHANGE_CIPHER_SPEC),
-        content => Ok((content, at)),
-    }
+    Ok((Content::parse(plain[at])?, at))
 }
 
 #[cfg(test)]

@@ -9,10 +9,15 @@ use rustls::Connection;
 use super::*;
 use crate::record::header::Content;
 
-/// A record that a peer seals.
+/// What a peer seals.
 #[derive(Debug, Clone)]
 enum Said {
     Record(Content, Vec<u8>),
+    /// A handshake message in two records. Both come before a verdict is asked for: a header that
+    /// can't be right is refused at once by ours, with the message's end by rustls.
+    Cut(Vec<u8>, usize),
+    /// A record of another kind after a handshake message's first byte.
+    Interrupted(u8, Content, Vec<u8>),
     /// A KeyUpdate, after which the peer goes on under its next key.
     KeyUpdate {
         is_requested: bool,
@@ -29,43 +34,67 @@ fn said() -> impl Strategy<Value = Said> {
     let handshake = prop_oneof![
         Just(vec![24, 0, 0, 2, 0, 0]),
         Just(vec![24, 0, 0, 1, 2]),
-        Just(vec![24]),
         Just(vec![0, 0, 0, 0]),
-        Just(vec![0]),
         // Left out is 1, a ClientHello: rustls reads it before it declines, we do not.
         (2_u8..30, vec(any::<u8>(), 0..9)).prop_map(|(kind, body)| {
             let length = u8::try_from(body.len()).unwrap();
             [&[kind, 0, 0, length], body.as_slice()].concat()
         }),
     ];
+    let cut = (handshake.clone(), 1..4_usize).prop_map(|(message, at)| Said::Cut(message, at));
+    let interrupted = (
+        prop_oneof![Just(0), Just(24)],
+        any::<bool>(),
+        vec(any::<u8>(), 1..9),
+    )
+        .prop_map(|(first, is_data, payload)| match is_data {
+            true => Said::Interrupted(first, Content::ApplicationData, payload),
+            false => Said::Interrupted(first, Content::Alert, vec![1, 0]),
+        });
     prop_oneof![
         8 => vec(any::<u8>(), 0..40).prop_map(record(Content::ApplicationData)),
         2 => any::<bool>().prop_map(|is_requested| Said::KeyUpdate { is_requested }),
         1 => alert.prop_map(|(level, code)| Said::Record(Content::Alert, vec![level, code])),
         1 => vec(any::<u8>(), 0..4).prop_map(record(Content::Alert)),
         1 => handshake.prop_map(record(Content::Handshake)),
+        1 => cut,
+        1 => interrupted,
         1 => vec(any::<u8>(), 0..4).prop_map(record(Content::ChangeCipherSpec)),
     ]
 }
 
 /// The bytes of what is said.
 fn wire(peer: &mut Records, said: &Said) -> Vec<u8> {
-    let (content, payload) = match said {
-        Said::Record(content, payload) => (*content, payload.clone()),
-        Said::KeyUpdate { is_requested } => {
-            let message = vec![24, 0, 0, 1, u8::from(*is_requested)];
-            (Content::Handshake, message)
-        }
+    let mut seal = |content, payload: &[u8]| {
+        let mut space = vec![0; peer.tx.payload_start()];
+        space.extend_from_slice(payload);
+        space.resize(space.len() + peer.tx.trailer_bytes(), 0);
+        peer.tx.seal(content, &mut space, payload.len()).unwrap();
+        space
     };
-    let mut space = vec![0; peer.tx.payload_start()];
-    space.extend_from_slice(&payload);
-    space.resize(space.len() + peer.tx.trailer_bytes(), 0);
-    peer.tx.seal(content, &mut space, payload.len()).unwrap();
-    if matches!(said, Said::KeyUpdate { .. }) && peer.version == Version::Tls13 {
-        let next = peer.schedule.next_tx().unwrap();
-        peer.tx = Protection::new(peer.version, next).unwrap();
+    match said {
+        Said::Record(content, payload) => seal(*content, payload),
+        Said::Cut(message, at) => {
+            let (first, second) = message.split_at(*at);
+            [
+                seal(Content::Handshake, first),
+                seal(Content::Handshake, second),
+            ]
+            .concat()
+        }
+        Said::Interrupted(first, content, payload) => {
+            [seal(Content::Handshake, &[*first]), seal(*content, payload)].concat()
+        }
+        Said::KeyUpdate { is_requested } => {
+            let message = [24, 0, 0, 1, u8::from(*is_requested)];
+            let record = seal(Content::Handshake, &message);
+            if peer.version == Version::Tls13 {
+                let next = peer.schedule.next_tx().unwrap();
+                peer.tx = Protection::new(peer.version, next).unwrap();
+            }
+            record
+        }
     }
-    space
 }
 
 fn rustls_judges(rustls: &mut Connection, mut wire: &[u8]) -> Verdict {

@@ -382,6 +382,10 @@ fn key_update_may_come_in_parts() {
     client.tx = Protection::new(Version::Tls13, next).unwrap();
     let mut wire = seal(&mut client, PAYLOAD).unwrap();
     assert_eq!(open_all(&mut server, &mut wire), (PAYLOAD.to_vec(), Ok(())));
+
+    let mut wire = taken(|queue, pool| client.update_key(queue, pool)).unwrap();
+    server.open(&mut wire).unwrap();
+    assert!(server.has_replies(), "another update takes no request back");
 }
 
 #[test]
