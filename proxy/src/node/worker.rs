@@ -11,7 +11,7 @@ use std::sync::mpsc::Receiver;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use postern_access::{Fingerprint, Permit, RefusalKind, UnixSeconds};
+use postern_access::{Fingerprint, Permit, RefusalKind, UnixSeconds, Verified};
 use postern_audit::Record;
 use postern_engine::clock;
 use postern_engine::doorbell::Doorbell;
@@ -39,6 +39,7 @@ struct Inner {
     core: usize,
     node: Arc<Node>,
     metrics: RefCell<CoreMetrics>,
+    verified: RefCell<Verified>,
     spool: Spool,
     relay: Relay,
     connections: Cell<u64>,
@@ -83,6 +84,7 @@ impl Worker {
                 core,
                 ..CoreMetrics::default()
             }),
+            verified: RefCell::default(),
             spool,
             relay,
             connections: Cell::new(0),
@@ -258,6 +260,10 @@ impl Core for Worker {
 
     fn state(&self) -> Arc<State> {
         self.0.node.state.load_full()
+    }
+
+    fn verified(&self) -> &RefCell<Verified> {
+        &self.0.verified
     }
 
     fn measure(&self, change: impl FnOnce(&mut CoreMetrics)) {
