@@ -18,7 +18,7 @@ const FIGURE_NS: u64 = 100_000_000;
 /// One micro-benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Micro {
-    /// A known token's times and revocations, and ten policies of which the last one decides.
+    /// An upgrade with a token that is known, and ten policies of which the last one decides.
     Decision,
     /// A token's signature and claims.
     TokenVerify,

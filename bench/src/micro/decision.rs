@@ -2,13 +2,14 @@
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use postern_access::token::{Expected, verify};
 use postern_access::{
-    Action, Application, CertificatePolicy, Claims, Jwks, KeySet, Permit, Policy, PublicAddress,
+    Action, Application, CertificatePolicy, Claims, Jwks, KeySet, Policy, PublicAddress,
     RdpSecurity, Revocations, Rules, Selector, SessionLimits, TokenType, UnixSeconds,
-    UpgradeRequest,
+    UpgradeRequest, Verified,
 };
 use postern_login::signing_key::SigningKey;
 use ring::rand::SystemRandom;
@@ -24,14 +25,17 @@ const POLICIES: usize = 10;
 /// Applications that the rules have beside it.
 const OTHER_APPLICATIONS: usize = 9;
 
-/// A known token, judged again: what a live session and a cached token cost.
+/// An upgrade with a token whose signature was verified before.
 pub(super) fn decision() -> Result<Vec<Figure>> {
     let scene = Scene::new()?;
-    let permit = scene.permit()?;
+    let request = scene.request()?;
+    let mut verified = Verified::new();
     let ns = cost_ns(|| {
-        let judged = scene.rules.recheck(black_box(&permit), black_box(NOW));
-        judged.map_err(|refusal| anyhow!("refused: {}", refusal.detail))
+        let permit = scene.rules.authorize(black_box(&request), &mut verified);
+        black_box(permit.map_err(|refusal| anyhow!("refused: {}", refusal.detail))?);
+        Ok(())
     })?;
+    ensure!(verified.len() == 1, "the token is remembered");
     Ok(vec![Figure::new("", ns / 1000.0)])
 }
 
@@ -75,22 +79,19 @@ impl Scene {
         Ok(Self { rules, token })
     }
 
-    fn permit(&self) -> Result<Permit> {
-        let application = self.rules.applications.last().context("there is one")?;
-        let request = UpgradeRequest {
-            application,
+    fn request(&self) -> Result<UpgradeRequest<'_>> {
+        Ok(UpgradeRequest {
+            application: self.rules.applications.last().context("there is one")?,
             origin: Some(ISSUER),
             token: Some(&self.token),
             source: IpAddr::V4(Ipv4Addr::LOCALHOST),
             country: None,
             now: NOW,
-        };
-        let permit = self.rules.authorize(&request);
-        permit.map_err(|refusal| anyhow!("refused: {}", refusal.detail))
+        })
     }
 }
 
-fn application(number: usize) -> Result<Application> {
+fn application(number: usize) -> Result<Arc<Application>> {
     let name = format!("lab-{number}");
     let policies = (0..POLICIES).map(|at| Policy {
         name: format!("policy {at}"),
@@ -104,7 +105,7 @@ fn application(number: usize) -> Result<Application> {
         exclude: Vec::new(),
         session_duration_s: None,
     });
-    Ok(Application {
+    Ok(Arc::new(Application {
         title: name.clone(),
         public: PublicAddress {
             origin: ISSUER.to_owned(),
@@ -120,7 +121,7 @@ fn application(number: usize) -> Result<Application> {
             idle_s: 1_800,
         },
         name,
-    })
+    }))
 }
 
 fn claims() -> Claims {

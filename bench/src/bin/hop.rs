@@ -1,0 +1,213 @@
+//! The engine's relay as a bare hop: what it costs without login, policy and audit, on the ways that
+//! other relays have too.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use clap::{Parser, ValueEnum};
+use futures_lite::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use postern_engine::front::{self, Wanted};
+use postern_engine::net::{self, Listener, Stream};
+use postern_engine::relay::{self, Relay};
+use postern_relay::flow::{Framing, Line};
+use postern_relay::{Flow, Goodbye, Leg, Times};
+use postern_session::{provider, tls};
+use postern_wire::http1;
+use postern_wire::websocket::{Decoder, DecoderLimits, TextPolicy};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// As long as the gateway's own limits are.
+const TIMES: Times = Times {
+    absolute_ms: 0,
+    idle_ms: 0,
+    ping_ms: 30_000,
+    stall_ms: 60_000,
+    half_close_ms: 10_000,
+    goodbye_ms: 1_000,
+};
+
+/// Longest head of an upgrade.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Longest payload of one frame.
+const FRAME_BYTES_MAX: u64 = 1024 * 1024;
+
+#[derive(Parser)]
+struct Arguments {
+    #[arg(long)]
+    way: Way,
+    #[arg(long)]
+    listen: SocketAddr,
+    #[arg(long)]
+    target: SocketAddr,
+    #[arg(long, default_value_t = 0)]
+    core: usize,
+    #[arg(long, default_value = "io_uring")]
+    driver: Driver,
+    /// Certificate chain in PEM, for `wss`.
+    #[arg(long)]
+    chain: Option<PathBuf>,
+    /// Its key in PEM.
+    #[arg(long)]
+    key: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Way {
+    /// TCP to TCP.
+    Passthrough,
+    /// WebSocket to TCP.
+    Ws,
+    /// WebSocket in TLS to TCP.
+    Wss,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Driver {
+    #[value(name = "io_uring")]
+    IoUring,
+    Epoll,
+}
+
+/// What every connection needs.
+struct Hop {
+    way: Way,
+    target: SocketAddr,
+    relay: Relay,
+    tls: Option<Arc<ServerConfig>>,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    postern_bench::measure::raise_descriptor_limit()?;
+    let kind = front::choose(match arguments.driver {
+        Driver::IoUring => Wanted::IoUring,
+        Driver::Epoll => Wanted::Epoll,
+    })?;
+    let tls = match arguments.way {
+        Way::Wss => Some(Arc::new(server_config(&arguments)?)),
+        Way::Passthrough | Way::Ws => None,
+    };
+    let core = front::start(arguments.core, kind, move || async move {
+        if let Err(error) = serve(&arguments, tls).await {
+            eprintln!("hop: {error:#}");
+        }
+    })?;
+    let ended = core.join().map_err(|_| anyhow!("the core panicked"))?;
+    ended?;
+    bail!("the hop ended by itself");
+}
+
+fn server_config(arguments: &Arguments) -> Result<ServerConfig> {
+    let (chain, key) = arguments
+        .chain
+        .as_ref()
+        .zip(arguments.key.as_ref())
+        .context("wss wants --chain and --key")?;
+    let chain = CertificateDer::pem_file_iter(chain)?.collect::<Result<Vec<_>, _>>()?;
+    let mut config = ServerConfig::builder_with_provider(provider::towards_browsers())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, PrivateKeyDer::from_pem_file(key)?)?;
+    config.ticketer = provider::ticketer()?;
+    config.send_tls13_tickets = 2;
+    config.enable_secret_extraction = true;
+    Ok(config)
+}
+
+async fn serve(arguments: &Arguments, tls: Option<Arc<ServerConfig>>) -> Result<()> {
+    let (relay, delivery) = relay::start(arguments.core, front::kind())?;
+    front::spawn(async move {
+        if let Err(error) = delivery.run().await {
+            eprintln!("hop: {error:#}");
+        }
+    });
+    let listener = Listener::bind(arguments.listen)?;
+    let hop = Rc::new(Hop {
+        way: arguments.way,
+        target: arguments.target,
+        relay,
+        tls,
+    });
+    loop {
+        let (client, ..) = listener.accept().await?;
+        let hop = hop.clone();
+        front::spawn(async move {
+            // The load's clients notice what does not come about; this helps to find out why.
+            if let Err(error) = connection(&hop, client).await {
+                eprintln!("hop: {error:#}");
+            }
+        });
+    }
+}
+
+async fn connection(hop: &Hop, mut client: Stream) -> Result<()> {
+    let (client, flow) = match hop.way {
+        Way::Passthrough => (client, Flow::passthrough(TIMES)),
+        Way::Ws => {
+            // An end before the first byte is somebody who looked whether we are there.
+            let Some(early) = upgrade(&mut client).await? else {
+                return Ok(());
+            };
+            let mut flow = framed(Line::Plain);
+            ensure!(flow.seed_plain(Leg::Client, &early), "too much came early");
+            (client, flow)
+        }
+        Way::Wss => {
+            let config = hop.tls.clone().context("wss has a certificate")?;
+            let mut client = tls::accept(config, client).await.context("TLS")?;
+            let Some(early) = upgrade(&mut client).await? else {
+                return Ok(());
+            };
+            let (client, records, left) = client.into_relay().await?;
+            let mut flow = framed(Line::Tls(Box::new(records)));
+            let fits = flow.seed_plain(Leg::Client, &early)
+                && flow.seed_plain(Leg::Client, &left.plaintext)
+                && flow.seed(Leg::Client, &left.ciphertext);
+            ensure!(fits, "too much came early");
+            (client, flow)
+        }
+    };
+    let target = net::connect(hop.target).await.context("the target")?;
+    let (client, target) = (client.into_descriptor()?, target.into_descriptor()?);
+    hop.relay.carry(client, target, flow).await;
+    Ok(())
+}
+
+fn framed(client: Line) -> Flow {
+    let limits = DecoderLimits {
+        frame_bytes_max: FRAME_BYTES_MAX,
+    };
+    let decoder = Decoder::new(limits, TextPolicy::Refuse);
+    let framing = Framing::WebSocket(Box::new(decoder));
+    Flow::framed(client, Line::Plain, framing, TIMES, |_| Goodbye {
+        code: 1000,
+        reason: "",
+    })
+}
+
+/// Answers an upgrade; what came behind it, or `None` where nothing came at all.
+async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(client: &mut S) -> Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let read = client.read(&mut buffer).await?;
+        if read == 0 && bytes.is_empty() {
+            return Ok(None);
+        }
+        ensure!(read > 0, "the client left within its request");
+        bytes.extend_from_slice(&buffer[..read]);
+        ensure!(bytes.len() <= HEAD_BYTES_MAX, "a head without end");
+        if let Some(head) = http1::parse_head(&bytes)? {
+            client.write_all(&http1::websocket_accept(&head)?).await?;
+            client.flush().await?;
+            let length = head.length;
+            return Ok(Some(bytes.split_off(length)));
+        }
+    }
+}
