@@ -21,7 +21,7 @@ use super::queue::{self, Bell, Consumer, Producer, Refused};
 use super::ring;
 use super::slab::Slab;
 use super::sys::Alarm;
-use crate::doorbell::{self, Button, Wire};
+use crate::doorbell::{self, Button, Doorbell};
 use crate::front::Kind;
 use crate::{EngineError, resources};
 
@@ -42,7 +42,7 @@ pub struct Delivery {
     front: Weak<Front>,
     notices: Consumer<Notice>,
     alarm: Alarm,
-    wire: Wire,
+    doorbell: Doorbell,
     thread: JoinHandle<io::Result<()>>,
 }
 
@@ -74,6 +74,7 @@ pub fn start(core: usize, kind: Kind) -> Result<(Relay, Delivery), EngineError> 
     };
     let alarm = Alarm::new().map_err(failed)?;
     let (button, wire) = doorbell::new().map_err(failed)?;
+    let doorbell = wire.connect().map_err(failed)?;
     let (order_queue, orders) = queue::bounded(HAND_OVER_MAX, alarm.clone());
     let (notice_queue, notices) = queue::bounded(HAND_OVER_MAX, button);
     let published = Arc::new(Mutex::new(Tally::default()));
@@ -95,7 +96,7 @@ pub fn start(core: usize, kind: Kind) -> Result<(Relay, Delivery), EngineError> 
         front: Rc::downgrade(&front),
         notices,
         alarm,
-        wire,
+        doorbell,
         thread,
     };
     Ok((Relay(front), delivery))
@@ -199,8 +200,6 @@ impl Delivery {
     pub async fn run(mut self) -> Result<(), EngineError> {
         let core = self.core;
         let failed = |why: String| EngineError::Relay { core, why };
-        let connected = self.wire.connect();
-        let mut doorbell = connected.map_err(|error| failed(error.to_string()))?;
         let mut taken = 0;
         loop {
             while let Some(notice) = self.notices.pop() {
@@ -219,7 +218,7 @@ impl Delivery {
             }
             if self.notices.may_sleep() {
                 // A broken bell means that the relay is gone, which is seen below.
-                let _ = doorbell.rung().await;
+                let _ = self.doorbell.rung().await;
             } else if self.notices.is_closed() {
                 break;
             }

@@ -1,3 +1,5 @@
+//! The machine with a simulated kernel, which does what it likes and checks what it is asked for.
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 

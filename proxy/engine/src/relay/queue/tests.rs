@@ -1,3 +1,5 @@
+//! The queue under a model checker, and on real threads.
+
 use std::sync::Arc as StdArc;
 use std::sync::atomic::{AtomicUsize as StdAtomicUsize, Ordering};
 
