@@ -31,15 +31,14 @@ pub(super) enum Message {
     Renegotiation,
 }
 
-/// Puts messages together. It keeps a message's header and the first byte of its body: no message
-/// that may come now has more in it that anybody needs.
+/// Puts messages together. It keeps a message's header alone: of the bodies that may come now nobody
+/// needs more than a KeyUpdate's one byte.
 #[derive(Debug)]
 pub(super) struct Assembler {
     admitted: &'static [u8],
     header: [u8; HEADER_BYTES],
     header_filled: usize,
     body_left: u32,
-    body_first: u8,
 }
 
 impl Assembler {
@@ -65,7 +64,6 @@ impl Assembler {
             header: [0; HEADER_BYTES],
             header_filled: 0,
             body_left: 0,
-            body_first: 0,
         }
     }
 
@@ -86,10 +84,8 @@ impl Assembler {
                 return Ok(None);
             }
             self.body_left = self.judge_header()?;
-            self.body_first = later.first().copied().unwrap_or(0);
-        } else if self.body_is_untouched() {
-            self.body_first = bytes.first().copied().unwrap_or(0);
         }
+        let first = bytes.first().copied();
         let left = usize::try_from(self.body_left).unwrap_or(usize::MAX);
         let taken = bytes.len().min(left);
         *bytes = &bytes[taken..];
@@ -98,16 +94,12 @@ impl Assembler {
             return Ok(None);
         }
         self.header_filled = 0;
-        self.finish().map(Some)
+        self.finish(first).map(Some)
     }
 
     fn length(&self) -> u32 {
         let [_, a, b, c] = self.header;
         u32::from_be_bytes([0, a, b, c])
-    }
-
-    fn body_is_untouched(&self) -> bool {
-        self.body_left == self.length()
     }
 
     /// The body's length, if a message of this type and length may come now.
@@ -130,12 +122,13 @@ impl Assembler {
         Ok(length)
     }
 
-    fn finish(&self) -> Result<Message, RecordError> {
-        match (self.header[0], self.body_first) {
-            (kind::KEY_UPDATE, 0) => Ok(Message::KeyUpdate {
+    /// The message that is whole now; `body` is the first byte of its last part.
+    fn finish(&self, body: Option<u8>) -> Result<Message, RecordError> {
+        match (self.header[0], body) {
+            (kind::KEY_UPDATE, Some(0)) => Ok(Message::KeyUpdate {
                 is_requested: false,
             }),
-            (kind::KEY_UPDATE, 1) => Ok(Message::KeyUpdate { is_requested: true }),
+            (kind::KEY_UPDATE, Some(1)) => Ok(Message::KeyUpdate { is_requested: true }),
             (kind::KEY_UPDATE, _) => Err(RecordError::Malformed("a key update's request")),
             (kind::NEW_SESSION_TICKET, _) => Ok(Message::SessionTicket),
             _ => Ok(Message::Renegotiation),
