@@ -8,7 +8,7 @@ use crate::memory::Pool;
 use crate::record::{Opened, PLAINTEXT_BYTES_MAX, RecordError, Records};
 
 /// Pieces of one batch; more make a further batch.
-const PIECES_MAX: usize = 64;
+const PIECES_MAX: usize = 32;
 
 /// Payload in the leg's inbox or in the bytes that just came.
 #[derive(Debug, Clone, Copy, Default)]
