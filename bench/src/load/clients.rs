@@ -1,6 +1,8 @@
 //! The clients of one job: opened and warmed up together, measured together, closed together.
 
-use std::cell::RefCell;
+mod flows;
+mod opening;
+
 use std::future::Future;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -9,13 +11,16 @@ use anyhow::{Context as _, Result, ensure};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::command::{BEGUN, Command, LAST, MORE};
+use flows::{bulk, bursts, ping, pings};
+use opening::open_and_close;
+
+use super::command::{BEGUN, Command, LAST};
 use super::desktop::{self, SharedLatency};
 use super::measured::Measured;
 use super::open::Opener;
 use super::pattern::{PERIOD_BYTES, Pattern};
-use super::stream::{FRAME_BYTES, Stream};
-use super::work::{BURST_MESSAGES, Direction, MESSAGE_BYTES, Pace, Ping, Work};
+use super::stream::Stream;
+use super::work::{BURST_MESSAGES, MESSAGE_BYTES, Ping, Work};
 use super::{Job, Phase, ring};
 use crate::measure;
 
@@ -28,10 +33,8 @@ const OPENING_MAX: usize = 32;
 
 /// What every flow carries before it is measured.
 const WARM_BYTES: u64 = 4 << 20;
-const WARM_MESSAGES: u32 = 20;
 const WARM_BURSTS: u64 = 5;
 const WARM_DESKTOP_MS: u64 = 300;
-const WARM_OPENING_SECONDS: f64 = 0.2;
 
 /// Until buffers that nobody reads are full, and until an idle relay has tidied up.
 const SETTLE: Duration = Duration::from_millis(1000);
@@ -61,6 +64,7 @@ struct Fleet {
     streams: Vec<Stream>,
     stalled: Vec<Stream>,
     shared: Shared,
+    is_echoing: bool,
     sessions: u64,
     resumed: u64,
 }
@@ -114,6 +118,7 @@ impl Fleet {
             streams,
             stalled,
             shared: Shared::default(),
+            is_echoing: false,
         })
     }
 
@@ -122,6 +127,9 @@ impl Fleet {
             let endless = u64::MAX - u64::MAX % PERIOD_BYTES as u64;
             let order = Command::Source { bytes: endless }.encode();
             stream.writer.send(&order).await?;
+        }
+        if matches!(work, Work::Ping(_)) {
+            self.begin_echo().await?;
         }
         self.round(work, true).await?;
         if matches!(work, Work::Idle { .. }) || !self.stalled.is_empty() {
@@ -231,9 +239,27 @@ impl Fleet {
         Ok(carried)
     }
 
+    /// From here on the server echoes on every connection: orders are no part of what is measured.
+    async fn begin_echo(&mut self) -> Result<()> {
+        let flow = async |mut stream: Stream| {
+            order(&mut stream, Command::Echo).await?;
+            Ok((stream, Carried::default()))
+        };
+        (self.streams, _) = each(std::mem::take(&mut self.streams), flow).await?;
+        self.is_echoing = true;
+        Ok(())
+    }
+
     async fn server_cpu_ns(&mut self) -> Result<u64> {
         let stream = self.streams.first_mut();
-        server_cpu_ns(stream.context("a job has connections")?).await
+        let stream = stream.context("a job has connections")?;
+        if !self.is_echoing {
+            return server_cpu_ns(stream).await;
+        }
+        ping(stream, LAST, &self.shared.pattern).await?;
+        let used_ns = server_cpu_ns(stream).await?;
+        order(stream, Command::Echo).await?;
+        Ok(used_ns)
     }
 }
 
@@ -308,209 +334,6 @@ async fn number(stream: &mut Stream) -> Result<u64> {
     Ok(digits
         .iter()
         .fold(0, |sum, digit| sum << 8 | u64::from(*digit)))
-}
-
-async fn bulk(
-    stream: &mut Stream,
-    direction: Direction,
-    bytes: u64,
-    mut pattern: Pattern,
-) -> Result<()> {
-    ensure!(
-        bytes.is_multiple_of(PERIOD_BYTES as u64),
-        "bulk flows carry multiples of {PERIOD_BYTES} bytes"
-    );
-    match direction {
-        Direction::Up => {
-            order(stream, Command::Sink { bytes }).await?;
-            stream.writer.prepare(pattern.period(), FRAME_BYTES);
-            for _ in 0..bytes / PERIOD_BYTES as u64 {
-                stream.writer.send_prepared().await?;
-            }
-            let arrived = number(stream).await?;
-            ensure!(arrived == bytes, "{arrived} of {bytes} bytes arrived");
-            Ok(())
-        }
-        Direction::Down => {
-            order(stream, Command::Source { bytes }).await?;
-            stream
-                .reader
-                .receive_exactly(bytes, &mut |arrived| pattern.check(arrived))
-                .await
-        }
-    }
-}
-
-/// One message there and back.
-async fn ping(stream: &mut Stream, kind: u8, pattern: &Pattern) -> Result<()> {
-    let mut message = [kind; MESSAGE_BYTES];
-    message[1..].copy_from_slice(&pattern.period()[1..MESSAGE_BYTES]);
-    let mut at = 0;
-    stream
-        .exchange(&message, MESSAGE_BYTES, &mut |bytes| {
-            ensure!(
-                bytes == &message[at..at + bytes.len()],
-                "another message came back"
-            );
-            at += bytes.len();
-            Ok(())
-        })
-        .await
-}
-
-/// Splits the connections among so many workers as have a message under way at a time.
-async fn pings(
-    streams: Vec<Stream>,
-    work: &Ping,
-    warm: bool,
-    shared: &Shared,
-) -> Result<(Vec<Stream>, Carried)> {
-    let mut groups: Vec<Vec<Stream>> = Vec::new();
-    groups.resize_with(work.in_flight.min(streams.len()), Vec::new);
-    let count = groups.len();
-    for (at, stream) in streams.into_iter().enumerate() {
-        groups[at % count].push(stream);
-    }
-    let workers = groups.into_iter().enumerate().map(|(at, group)| {
-        let (work, shared) = (work.clone(), shared.clone());
-        // Those with a rate don't all begin at once.
-        let part = at as f64 / count as f64;
-        async move { take_turns(group, &work, part, warm, &shared).await }
-    });
-    let (groups, carried): (Vec<_>, Vec<_>) = all(workers).await?.into_iter().unzip();
-    let messages = carried.into_iter().sum();
-    let bytes = messages * 2 * MESSAGE_BYTES as u64;
-    let streams = groups.into_iter().flatten().collect();
-    Ok((streams, Carried { bytes, messages }))
-}
-
-async fn take_turns(
-    mut streams: Vec<Stream>,
-    work: &Ping,
-    part: f64,
-    warm: bool,
-    shared: &Shared,
-) -> Result<(Vec<Stream>, u64)> {
-    for stream in &mut streams {
-        order(stream, Command::Echo).await?;
-    }
-    let interval_ns = match work.pace {
-        Pace::Closed => None,
-        Pace::Hertz(hertz) => Some((1e9 / hertz) as u64),
-    };
-    let begin = measure::monotonic_ns();
-    let end = begin + (work.seconds * 1e9) as u64;
-    let mut due = begin + interval_ns.map_or(0, |ns| (ns as f64 * part) as u64);
-    let mut messages = 0;
-    let warm_messages = u64::from(WARM_MESSAGES).max(streams.len() as u64);
-    let turns = streams.len();
-    for turn in (0..turns).cycle() {
-        let is_over = if warm {
-            messages >= warm_messages
-        } else {
-            measure::monotonic_ns().max(due) >= end
-        };
-        if is_over {
-            break;
-        }
-        let from = match interval_ns {
-            Some(interval_ns) => {
-                let from = desktop::wait_until(due).await;
-                due += interval_ns;
-                from
-            }
-            None => measure::monotonic_ns(),
-        };
-        ping(&mut streams[turn], MORE, &shared.pattern).await?;
-        let ns = measure::monotonic_ns().saturating_sub(from);
-        shared.latency.borrow_mut().record(ns);
-        messages += 1;
-    }
-    for stream in &mut streams {
-        ping(stream, LAST, &shared.pattern).await?;
-    }
-    Ok((streams, messages + turns as u64))
-}
-
-async fn bursts(stream: &mut Stream, rounds: u64, pause_ms: u64, shared: &Shared) -> Result<()> {
-    order(stream, Command::Bursts { rounds }).await?;
-    let message = shared.pattern.period()[..MESSAGE_BYTES].to_vec();
-    let mut due = measure::monotonic_ns();
-    for _ in 0..rounds {
-        due += pause_ms * 1_000_000;
-        let from = desktop::wait_until(due).await;
-        stream.writer.prepare(&message, MESSAGE_BYTES);
-        // Each in a write of its own: it is the relay that must not hold the second back.
-        for _ in 0..BURST_MESSAGES {
-            stream.writer.send_prepared().await?;
-        }
-        let mut expected = shared.pattern.restarted();
-        stream
-            .reader
-            .receive_exactly(MESSAGE_BYTES as u64, &mut |bytes| expected.check(bytes))
-            .await?;
-        let ns = measure::monotonic_ns().saturating_sub(from);
-        shared.latency.borrow_mut().record(ns);
-    }
-    Ok(())
-}
-
-/// Opens, says one word and closes, over and over.
-async fn open_and_close(
-    job: &Job,
-    concurrency: usize,
-    seconds: f64,
-    resumed: bool,
-    observe: Observe<'_>,
-) -> Result<Measured> {
-    // A person's browser each: what one resumes, no other can have used up.
-    let openers = (0..concurrency).map(|number| {
-        let opener = Opener::new(&job.target, resumed, BUFFER_BYTES)?;
-        Ok(Rc::new(opener.one_of(number, concurrency)))
-    });
-    let openers = openers.collect::<Result<Vec<_>>>()?;
-    let shared = Shared::default();
-    let counts: Rc<RefCell<Measured>> = Rc::default();
-    let round = async |seconds: f64| {
-        let end = Instant::now() + Duration::from_secs_f64(seconds);
-        let clients = openers.iter().map(|opener| {
-            let (opener, shared, counts) = (opener.clone(), shared.clone(), counts.clone());
-            async move {
-                while Instant::now() < end {
-                    let from = measure::monotonic_ns();
-                    let mut stream = opener.open().await?;
-                    order(&mut stream, Command::Echo).await?;
-                    ping(&mut stream, LAST, &shared.pattern).await?;
-                    let ns = measure::monotonic_ns() - from;
-                    shared.latency.borrow_mut().record(ns);
-                    let mut counts = counts.borrow_mut();
-                    counts.sessions += 1;
-                    counts.resumed += u64::from(stream.is_resumed());
-                }
-                Ok(())
-            }
-        });
-        all(clients).await
-    };
-    round(WARM_OPENING_SECONDS).await?;
-    counts.take();
-    shared.latency.take();
-    let server_before = server_cpu_ns(&mut openers[0].open().await?).await?;
-    observe(Phase::Ready)?;
-    let (begin, cpu_before) = (Instant::now(), own_cpu_ns()?);
-    round(seconds).await?;
-    let (seconds, cpu_after) = (begin.elapsed().as_secs_f64(), own_cpu_ns()?);
-    observe(Phase::Done)?;
-    let server_after = server_cpu_ns(&mut openers[0].open().await?).await?;
-    let counted = counts.take();
-    Ok(Measured {
-        seconds,
-        messages: counted.sessions,
-        latency: shared.latency.take(),
-        client_cpu_ns: cpu_after - cpu_before,
-        server_cpu_ns: server_after - server_before,
-        ..counted
-    })
 }
 
 #[cfg(test)]
