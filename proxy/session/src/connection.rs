@@ -97,8 +97,9 @@ async fn open<C: Core>(
     let limits = core.state().limits;
     match request(core, &limits, &mut browser, local, account).await {
         Ok(Request::Web) => Err(Outcome::Web),
+        // In memory of its own: a web connection may stay for minutes and needs none of it.
         Ok(Request::Session(authorized)) => {
-            session(core, browser, *authorized, account, seat).await
+            Box::pin(session(core, browser, *authorized, account, seat)).await
         }
         #[cfg(feature = "echo")]
         Ok(Request::Echo) => Err(crate::echo::serve(core, &mut browser).await),

@@ -436,6 +436,11 @@ fn a_browser_that_comes_again_resumes_and_first_agrees_on_a_post_quantum_key() {
     assert_eq!(meet().0, Some(HandshakeKind::Resumed));
 }
 
+#[test]
+fn the_validated_module_is_used_where_it_is_asked_for() {
+    assert_eq!(scene().core.state().tls.fips(), cfg!(feature = "fips"));
+}
+
 /// What a live session leaves on its front while the relay carries it.
 const SERVING_BYTES_MAX: usize = 1536;
 

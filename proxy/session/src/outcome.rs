@@ -336,3 +336,32 @@ fn refusal(kind: RefusalKind) -> Meaning {
         RefusalKind::PolicyNoMatch => meaning("policy_no_match", 403, 0, NOT_ALLOWED),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_of_a_flow_has_its_outcome_and_its_last_words() {
+        let check = |ended: Ended, label: &'static str, code: u16| {
+            assert_eq!(Outcome::from(&ended).meaning().label, label);
+            let words = last_words(&ended);
+            assert_eq!((words.code, words.reason), (code, label));
+        };
+        check(Ended::ClientClosed, "closed_by_browser", 1000);
+        check(Ended::ClientLost, "browser_lost", 0);
+        check(Ended::ClientSilent, "browser_silent", 0);
+        check(Ended::ClientStalled, "browser_stalled", 0);
+        check(Ended::TargetClosed, "target_closed", 1000);
+        check(Ended::TargetLost, "target_lost", 4006);
+        check(Ended::TargetStalled, "target_stalled", 4006);
+        check(
+            Ended::FrameRefused(1009, "frame_too_long"),
+            "frame_too_long",
+            1009,
+        );
+        check(Ended::Expired, "expired", 4003);
+        check(Ended::Idle, "idle", 4004);
+        check(Ended::Stopped, "internal_error", 0);
+    }
+}
