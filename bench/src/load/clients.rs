@@ -20,7 +20,7 @@ use super::measured::Measured;
 use super::open::Opener;
 use super::pattern::{PERIOD_BYTES, Pattern};
 use super::stream::Stream;
-use super::work::{BURST_MESSAGES, MESSAGE_BYTES, Ping, Work};
+use super::work::{BURST_MESSAGES, MESSAGE_BYTES, Work};
 use super::{Job, Phase, ring};
 use crate::measure;
 
@@ -160,80 +160,19 @@ impl Fleet {
     async fn round(&mut self, work: &Work, warm: bool) -> Result<Carried> {
         let streams = std::mem::take(&mut self.streams);
         let shared = self.shared.clone();
-        let (streams, carried) = match work.clone() {
-            Work::Bulk {
-                direction,
-                bytes_per_flow,
-                ..
-            } => {
-                let bytes = if warm {
-                    WARM_BYTES.min(bytes_per_flow)
-                } else {
-                    bytes_per_flow
-                };
-                let flow = move |mut stream: Stream| {
-                    let shared = shared.clone();
-                    async move {
-                        let pattern = shared.pattern.restarted();
-                        bulk(&mut stream, direction, bytes, pattern).await?;
-                        let carried = Carried { bytes, messages: 0 };
-                        Ok((stream, carried))
-                    }
-                };
-                each(streams, flow).await?
-            }
-            Work::Ping(ping) => pings(streams, &ping, warm, &shared).await?,
-            Work::Burst {
-                rounds, pause_ms, ..
-            } => {
-                let rounds = if warm { WARM_BURSTS } else { u64::from(rounds) };
-                let flow = move |mut stream: Stream| {
-                    let shared = shared.clone();
-                    async move {
-                        bursts(&mut stream, rounds, pause_ms, &shared).await?;
-                        let bytes = rounds * ((BURST_MESSAGES + 1) * MESSAGE_BYTES) as u64;
-                        let messages = rounds;
-                        Ok((stream, Carried { bytes, messages }))
-                    }
-                };
-                each(streams, flow).await?
-            }
-            Work::Desktop { seconds, .. } => {
-                let ms = if warm {
-                    WARM_DESKTOP_MS
-                } else {
-                    (seconds * 1000.0) as u64
-                };
-                let numbered = streams.into_iter().zip(1..).collect();
-                let flow = move |(mut stream, seed): (Stream, u64)| {
-                    let shared = shared.clone();
-                    async move {
-                        order(&mut stream, Command::Desktop { ms, seed }).await?;
-                        let latencies = (&shared.latency, &shared.latency_up);
-                        let pattern = shared.pattern.clone();
-                        let session =
-                            desktop::work(&mut stream, ms, seed, pattern, latencies).await?;
-                        let carried = Carried {
-                            bytes: session.bytes,
-                            messages: session.updates,
-                        };
-                        Ok((stream, carried))
-                    }
-                };
-                each(numbered, flow).await?
-            }
-            Work::Idle { .. } if warm => {
-                let flow = move |mut stream: Stream| {
-                    let shared = shared.clone();
-                    async move {
-                        order(&mut stream, Command::Echo).await?;
-                        ping(&mut stream, LAST, &shared.pattern).await?;
-                        Ok((stream, Carried::default()))
-                    }
-                };
-                each(streams, flow).await?
-            }
-            Work::Idle { .. } | Work::Open { .. } => (streams, Carried::default()),
+        let (streams, carried) = if let Work::Ping(ping) = work {
+            pings(streams, ping, warm, &shared).await?
+        } else {
+            let work = work.clone();
+            let numbered = streams.into_iter().zip(1..).collect();
+            let flow = move |(mut stream, number)| {
+                let (work, shared) = (work.clone(), shared.clone());
+                async move {
+                    let carried = carry(&mut stream, number, &work, warm, &shared).await?;
+                    Ok((stream, carried))
+                }
+            };
+            each(numbered, flow).await?
         };
         self.streams = streams;
         Ok(carried)
@@ -260,6 +199,56 @@ impl Fleet {
         let used_ns = server_cpu_ns(stream).await?;
         order(stream, Command::Echo).await?;
         Ok(used_ns)
+    }
+}
+
+/// One connection's part of a round.
+async fn carry(
+    stream: &mut Stream,
+    number: u64,
+    work: &Work,
+    warm: bool,
+    shared: &Shared,
+) -> Result<Carried> {
+    match *work {
+        Work::Bulk {
+            direction,
+            bytes_per_flow,
+            ..
+        } => {
+            let warm_bytes = WARM_BYTES.min(bytes_per_flow);
+            let bytes = if warm { warm_bytes } else { bytes_per_flow };
+            bulk(stream, direction, bytes, shared.pattern.restarted()).await?;
+            Ok(Carried { bytes, messages: 0 })
+        }
+        Work::Burst {
+            rounds, pause_ms, ..
+        } => {
+            let rounds = if warm { WARM_BURSTS } else { u64::from(rounds) };
+            bursts(stream, rounds, pause_ms, shared).await?;
+            Ok(Carried {
+                bytes: rounds * ((BURST_MESSAGES + 1) * MESSAGE_BYTES) as u64,
+                messages: rounds,
+            })
+        }
+        Work::Desktop { seconds, .. } => {
+            let ms = (seconds * 1000.0) as u64;
+            let ms = if warm { WARM_DESKTOP_MS } else { ms };
+            order(stream, Command::Desktop { ms, seed: number }).await?;
+            let latencies = (&shared.latency, &shared.latency_up);
+            let session = desktop::work(stream, ms, number, &shared.pattern, latencies).await?;
+            Ok(Carried {
+                bytes: session.bytes,
+                messages: session.updates,
+            })
+        }
+        Work::Idle { .. } if warm => {
+            order(stream, Command::Echo).await?;
+            ping(stream, LAST, &shared.pattern).await?;
+            Ok(Carried::default())
+        }
+        // Idle ones do nothing; the others have their own ways.
+        Work::Idle { .. } | Work::Open { .. } | Work::Ping(_) => Ok(Carried::default()),
     }
 }
 

@@ -169,7 +169,7 @@ pub async fn work(
     stream: &mut Stream,
     ms: u64,
     seed: u64,
-    pattern: Pattern,
+    pattern: &Pattern,
     (down, up): (&SharedLatency, &SharedLatency),
 ) -> Result<Session> {
     let Stream { reader, writer } = stream;
@@ -233,7 +233,7 @@ struct Screen {
 }
 
 impl Screen {
-    fn new(pattern: Pattern, latency: SharedLatency) -> Self {
+    fn new(pattern: &Pattern, latency: SharedLatency) -> Self {
         Self {
             pattern: pattern.restarted(),
             latency,
@@ -319,7 +319,7 @@ mod tests {
         stream.extend(b"report");
         for cut in [1, 9, 4096, 100_000] {
             let latency = SharedLatency::default();
-            let mut screen = Screen::new(pattern.clone(), latency.clone());
+            let mut screen = Screen::new(&pattern, latency.clone());
             for piece in stream.chunks(cut) {
                 screen.take(piece).unwrap();
             }
