@@ -23,4 +23,6 @@ pub enum Driver {
 pub struct EngineInfo {
     /// `io_uring` or `epoll`.
     pub driver: String,
+    /// Whether the kernel can carry TLS records (kTLS): `yes` or `no`.
+    pub kernel_tls: String,
 }

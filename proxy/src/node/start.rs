@@ -65,6 +65,11 @@ pub fn run(arguments: &EngineArguments) -> Result<()> {
         ledger: Ledger::new(descriptors),
         info: EngineInfo {
             driver: kind.name().to_owned(),
+            kernel_tls: match relay::ktls::available() {
+                Ok(()) => "yes",
+                Err(_) => "no",
+            }
+            .to_owned(),
         },
         outbox,
         outbox_losses: AtomicU64::new(0),

@@ -42,7 +42,7 @@ fn serves_on(driver: &str, configuration: Configuration, target: &FakeTarget) ->
     let line = log.lines().find(|line| line.contains("the engine is up"));
     let line = line.context("the engine says when it is up")?;
     ensure!(line.contains(driver), "{line}");
-    let sample = format!("postern_engine_info{{driver=\"{driver}\"}} 1");
+    let sample = format!("postern_engine_info{{driver=\"{driver}\",");
     wait::until("what the engine runs on", EFFECT, || {
         Ok(gateway.metrics()?.text.contains(&sample).then_some(()))
     })?;
@@ -96,11 +96,11 @@ fn another_driver_needs_a_restart_and_the_reload_says_so() -> Result<()> {
     gateway.reconfigure(|configuration| configuration.driver = "io_uring")?;
     let said = gateway.command(&["reload"])?;
     ensure!(said.contains("listen.driver"), "{said}");
-    let sample = "postern_engine_info{driver=\"epoll\"} 1";
+    let sample = "postern_engine_info{driver=\"epoll\",";
     ensure!(gateway.metrics()?.text.contains(sample));
     gateway.stop()?;
     gateway.launch()?;
-    let sample = "postern_engine_info{driver=\"io_uring\"} 1";
+    let sample = "postern_engine_info{driver=\"io_uring\",";
     wait::until("the other driver", EFFECT, || {
         Ok(gateway.metrics()?.text.contains(sample).then_some(()))
     })

@@ -68,6 +68,7 @@ impl FakeEngine {
 fn epoll_info() -> EngineInfo {
     EngineInfo {
         driver: "epoll".to_owned(),
+        kernel_tls: "no".to_owned(),
     }
 }
 
@@ -305,7 +306,7 @@ async fn what_the_engine_runs_on_is_served() {
     .await;
     let text = crate::metrics::text(&running.site).await;
     assert!(
-        text.contains("postern_engine_info{driver=\"epoll\"} 1"),
+        text.contains("postern_engine_info{driver=\"epoll\",kernel_tls=\"no\"} 1"),
         "{text}"
     );
 }

@@ -26,7 +26,7 @@ pub(super) enum Value {
     Gauge(fn(&Own) -> i64),
     Results(fn(&Own) -> &[(&'static str, u64)]),
     /// Always 1: what it says is in its labels.
-    Info(fn(&EngineInfo) -> [(&'static str, &str); 1]),
+    Info(fn(&EngineInfo) -> [(&'static str, &str); 2]),
 }
 
 use Value::{
@@ -173,8 +173,13 @@ pub(super) static METRICS: [Metric; 34] = [
     ),
     metric(
         "postern_engine_info",
-        "1; the label `driver` says what carries the bytes: `io_uring` or `epoll`",
-        Info(|info| [("driver", info.driver.as_str())]),
+        "1; what the engine runs on: `driver` is `io_uring` or `epoll`, `kernel_tls` says whether the kernel carries TLS records",
+        Info(|info| {
+            [
+                ("driver", info.driver.as_str()),
+                ("kernel_tls", info.kernel_tls.as_str()),
+            ]
+        }),
     ),
     metric(
         "postern_snapshot_version",
@@ -254,7 +259,7 @@ impl Value {
             CoreDirections(_) => "`core`, `direction`",
             CoreReasons(_) => "`core`, `reason`",
             Results(_) => "`result`",
-            Info(_) => "`driver`",
+            Info(_) => "`driver`, `kernel_tls`",
             Counter(_) | Gauge(_) => "",
         }
     }
