@@ -25,10 +25,10 @@ use super::desk::Desk;
 use super::machine::{Deed, Key, Machine, ReceiveEnd};
 use super::splice::Pipes;
 use operation::{Kind, Tag, Target};
-use setup::Ring;
+use setup::{Ring, Wishes};
 use sockets::Sockets;
 
-use setup::{ReceiveMode, Receiving};
+use setup::ReceiveMode;
 
 /// A driver that never sleeps publishes its tally this often.
 const PUBLISH_MS: u64 = 100;
@@ -70,12 +70,11 @@ impl<'desk> Driver<'desk> {
     /// # Errors
     /// When the kernel has no io_uring for us, or one that is too old.
     pub fn new(desk: &'desk mut Desk) -> io::Result<Self> {
-        Self::receiving(desk, None)
+        Self::with(desk, Wishes::default())
     }
 
-    /// Receives in a given way, whatever suits this kernel best.
-    fn receiving(desk: &'desk mut Desk, forced: Option<Receiving>) -> io::Result<Self> {
-        let ring = Ring::new(forced)?;
+    fn with(desk: &'desk mut Desk, wishes: Wishes) -> io::Result<Self> {
+        let ring = Ring::new(wishes)?;
         let buffers = Buffers::new(ring.receiving.shape)?;
         Ok(Self {
             ring,
@@ -88,7 +87,14 @@ impl<'desk> Driver<'desk> {
     ///
     /// # Errors
     /// When the ring fails as a whole.
-    pub fn run(mut self) -> io::Result<()> {
+    pub fn run(self) -> io::Result<()> {
+        let pipes = self.carry_all()?;
+        tracing::debug!(?pipes, "relay ends");
+        Ok(())
+    }
+
+    /// Relays to the end; the pipes that it used.
+    fn carry_all(mut self) -> io::Result<Pipes> {
         let (mut submitter, submissions, completions) = self.ring.ring.split();
         // It saves looking the ring up; older kernels do without.
         let _ = submitter.register_ring_fd();
@@ -115,11 +121,11 @@ impl<'desk> Driver<'desk> {
 }
 
 impl Running<'_> {
-    fn run(mut self) -> io::Result<()> {
+    fn run(mut self) -> io::Result<Pipes> {
         self.await_wake()?;
         loop {
             if !self.take_orders() {
-                return Ok(());
+                return Ok(std::mem::take(&mut self.pipes));
             }
             self.machine.tick();
             self.pump_ready()?;
@@ -194,18 +200,20 @@ impl Running<'_> {
     }
 
     fn shut_down(&mut self, key: Key, leg: Leg) -> io::Result<()> {
-        let target = self.target(key, leg);
-        if let Target::Descriptor(descriptor) = target {
-            // SAFETY: shutdown takes plain integers; the descriptor is open while its place is there.
+        let place = self.sockets.get_mut(key);
+        let place = place.expect("a flow that wants something has sockets");
+        if let Some(descriptor) = place.descriptor(leg) {
+            // SAFETY: shutdown takes plain integers; the descriptor is open while it is borrowed.
             // A peer that is gone needs no word.
-            unsafe { libc::shutdown(descriptor, libc::SHUT_WR) };
+            unsafe { libc::shutdown(descriptor.as_raw_fd(), libc::SHUT_WR) };
             return Ok(());
         }
-        if let Some(place) = self.sockets.get_mut(key) {
-            // Its socket must stay in the table until then: the kernel looks it up late.
-            place.awaited += 1;
-        }
-        self.ask(&target.shut_down(Tag::new(Kind::ShutDown, key, leg)))
+        // Its socket must stay in the table until then: the kernel looks it up late.
+        place.awaited += 1;
+        let entry = place
+            .target(leg)
+            .shut_down(Tag::new(Kind::ShutDown, key, leg));
+        self.ask(&entry)
     }
 
     fn close(&mut self, key: Key) -> io::Result<()> {

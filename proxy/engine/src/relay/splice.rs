@@ -36,6 +36,9 @@ pub enum Refusal {
 pub struct Pipes {
     free: Vec<Pipe>,
     lent: usize,
+    /// How often a lane got one.
+    lendings: u64,
+    /// How often a lane got none.
     refused: u64,
 }
 
@@ -93,6 +96,7 @@ impl Pipes {
     ) -> Result<Conduit, Refusal> {
         let pipe = self.pipe(source, sink).inspect_err(|_| self.refused += 1)?;
         self.lent += 1;
+        self.lendings += 1;
         Ok(Conduit {
             pipe,
             inside: 0,
@@ -108,16 +112,10 @@ impl Pipes {
         }
     }
 
-    /// How often a lane could not be promoted.
+    /// How often a lane was lent a pipe, and how often it was refused one.
     #[cfg(test)]
-    pub fn refused(&self) -> u64 {
-        self.refused
-    }
-
-    /// Pipes that are lent out now.
-    #[cfg(test)]
-    pub fn lent(&self) -> usize {
-        self.lent
+    pub fn lendings(&self) -> (u64, u64) {
+        (self.lendings, self.refused)
     }
 
     fn pipe(&mut self, source: BorrowedFd<'_>, sink: BorrowedFd<'_>) -> Result<Pipe, Refusal> {

@@ -38,6 +38,14 @@ pub struct Receiving {
     pub shape: Shape,
 }
 
+/// What a ring is made with.
+#[derive(Debug, Clone, Copy)]
+pub struct Wishes {
+    /// Whatever suits this kernel best, if nothing is said.
+    pub receiving: Option<Receiving>,
+    pub sockets_max: u32,
+}
+
 /// A ring and what it can do.
 pub struct Ring {
     pub ring: IoUring,
@@ -52,7 +60,8 @@ impl From<ReceiveMode> for Receiving {
         let shape = match mode {
             ReceiveMode::CappedBundles => Shape {
                 count: 256,
-                buffer_bytes: 16 * 1024,
+                // Not a power of two: the first bytes of all buffers would share a few lines of the cache.
+                buffer_bytes: 16 * 1024 + 320,
             },
             ReceiveMode::Single => Shape {
                 count: 64,
@@ -63,18 +72,27 @@ impl From<ReceiveMode> for Receiving {
     }
 }
 
+impl Default for Wishes {
+    fn default() -> Self {
+        Self {
+            receiving: None,
+            sockets_max: TABLE_MAX,
+        }
+    }
+}
+
 impl Ring {
     /// Must be called on the thread that will use the ring.
     ///
     /// # Errors
     /// When io_uring is forbidden, or older than Linux 6.1.
-    pub fn new(forced: Option<Receiving>) -> io::Result<Self> {
+    pub fn new(wishes: Wishes) -> io::Result<Self> {
         let ring = build(SUBMISSIONS, COMPLETIONS).map_err(unable("be set up"))?;
-        let receiving = match forced {
+        let receiving = match wishes.receiving {
             Some(receiving) => receiving,
             None => receive_mode()?.into(),
         };
-        let table = register_table(&ring);
+        let table = register_table(&ring, wishes.sockets_max);
         tracing::info!(
             mode = ?receiving.mode,
             sockets_max = table,
@@ -140,14 +158,14 @@ fn build(entries: u32, completions: u32) -> io::Result<IoUring> {
 }
 
 /// Registers an empty table, as large as the limit of open files lets it be.
-fn register_table(ring: &IoUring) -> u32 {
+fn register_table(ring: &IoUring, sockets_max: u32) -> u32 {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     // SAFETY: getrlimit writes one rlimit struct, which lives on this stack frame.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    let wanted = u32::try_from(limit.rlim_cur).map_or(TABLE_MAX, |limit| limit.min(TABLE_MAX));
+    let wanted = u32::try_from(limit.rlim_cur).map_or(sockets_max, |limit| limit.min(sockets_max));
     // A flow takes two neighbours.
     let wanted = wanted & !1;
     match ring.submitter().register_files_sparse(wanted) {

@@ -1,5 +1,5 @@
 //! The sockets of a core's flows: places in the ring's own table, which cost the process no
-//! descriptors, or descriptors where the table is full or the bytes may be spliced.
+//! descriptors and the kernel no look-up, and descriptors where the table is full or the bytes may be spliced.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
@@ -37,10 +37,12 @@ pub struct Lane {
 }
 
 /// Where the two sockets are, the client's first.
-enum Pair {
+///
+/// INVARIANT: at least one of the two is there.
+struct Pair {
     /// The table's places `2 * n` and `2 * n + 1`.
-    Fixed(u32),
-    Descriptors([OwnedFd; 2]),
+    fixed: Option<u32>,
+    descriptors: Option<[OwnedFd; 2]>,
 }
 
 /// The sockets of every flow of a core.
@@ -68,9 +70,10 @@ impl Sockets {
         keep: bool,
         submitter: &Submitter<'_>,
     ) {
-        let pair = match keep {
-            true => Pair::Descriptors(sockets),
-            false => self.register(sockets, submitter),
+        let fixed = self.register(&sockets, submitter);
+        let pair = Pair {
+            fixed,
+            descriptors: (keep || fixed.is_none()).then_some(sockets),
         };
         let index = key.index as usize;
         if index >= self.places.len() {
@@ -103,48 +106,49 @@ impl Sockets {
         let Some(place) = place.take_if(|place| place.key == key) else {
             return;
         };
-        if let Pair::Fixed(pair) = place.pair {
-            match submitter.register_files_update(2 * pair, &[NOTHING; 2]) {
-                Ok(_) => self.free.push(pair),
+        if let Some(fixed) = place.pair.fixed {
+            match submitter.register_files_update(2 * fixed, &[NOTHING; 2]) {
+                Ok(_) => self.free.push(fixed),
                 // The places stay taken; the ring's end closes them.
                 Err(error) => {
-                    tracing::error!(%error, "sockets of a flow can't be taken out of the table")
+                    tracing::error!(%error, "sockets of a flow can't be taken out of the table");
                 }
             }
         }
     }
 
-    fn register(&mut self, sockets: [OwnedFd; 2], submitter: &Submitter<'_>) -> Pair {
-        let Some(pair) = self.free.pop() else {
-            return Pair::Descriptors(sockets);
-        };
+    /// Puts both sockets into the table, if it has room.
+    fn register(&mut self, sockets: &[OwnedFd; 2], submitter: &Submitter<'_>) -> Option<u32> {
+        let fixed = self.free.pop()?;
         let descriptors = [sockets[0].as_raw_fd(), sockets[1].as_raw_fd()];
-        match submitter.register_files_update(2 * pair, &descriptors) {
-            // The table holds the sockets now; the descriptors are closed here.
-            Ok(2) => Pair::Fixed(pair),
-            _ => {
-                let _ = submitter.register_files_update(2 * pair, &[NOTHING; 2]);
-                self.free.push(pair);
-                Pair::Descriptors(sockets)
-            }
+        if let Ok(2) = submitter.register_files_update(2 * fixed, &descriptors) {
+            return Some(fixed);
         }
+        let _ = submitter.register_files_update(2 * fixed, &[NOTHING; 2]);
+        self.free.push(fixed);
+        None
     }
 }
 
 impl Place {
     /// How the kernel is told of the socket of `leg`.
     pub fn target(&self, leg: Leg) -> Target {
-        match &self.pair {
-            Pair::Fixed(pair) => Target::Fixed(2 * pair + leg.index() as u32),
-            Pair::Descriptors(sockets) => Target::Descriptor(sockets[leg.index()].as_raw_fd()),
+        match (&self.pair.fixed, &self.pair.descriptors) {
+            (Some(fixed), _) => Target::Fixed(2 * fixed + leg.index() as u32),
+            (None, Some(sockets)) => Target::Descriptor(sockets[leg.index()].as_raw_fd()),
+            (None, None) => unreachable!("a flow's sockets are somewhere"),
         }
+    }
+
+    /// The socket of `leg`, if it has a descriptor.
+    pub fn descriptor(&self, leg: Leg) -> Option<BorrowedFd<'_>> {
+        let sockets = self.pair.descriptors.as_ref()?;
+        Some(sockets[leg.index()].as_fd())
     }
 
     /// The lane from `leg`, its source and its sink, if there are descriptors to splice.
     pub fn lane(&mut self, leg: Leg) -> Option<(&mut Lane, BorrowedFd<'_>, BorrowedFd<'_>)> {
-        let Pair::Descriptors(sockets) = &self.pair else {
-            return None;
-        };
+        let sockets = self.pair.descriptors.as_ref()?;
         let source = sockets[leg.index()].as_fd();
         let sink = sockets[leg.other().index()].as_fd();
         Some((&mut self.lanes[leg.index()], source, sink))
