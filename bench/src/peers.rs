@@ -227,12 +227,15 @@ impl Relay {
             .try_for_each(Process::expect_running)
     }
 
-    /// What its processes have written, for messages.
+    /// Its name and what its processes have written, for messages.
     #[must_use]
-    pub fn log(&self) -> String {
-        let mut text = String::new();
+    pub fn complaint(&self) -> String {
+        let mut text = self.name.to_owned();
         for process in &self.processes {
-            let _ = writeln!(text, "{}", process.log_tail());
+            let tail = process.log_tail();
+            if !tail.trim().is_empty() {
+                let _ = write!(text, "\n{tail}\n");
+            }
         }
         text
     }
@@ -267,7 +270,7 @@ impl Relay {
             self.expect_running()?;
             Ok(wait::accepts(address).then_some(()))
         })
-        .with_context(|| self.log())?;
+        .with_context(|| self.complaint())?;
         Ok(self)
     }
 }

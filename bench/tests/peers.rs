@@ -59,8 +59,8 @@ fn carry(mut relay: Relay, way: Path) -> Result<()> {
     };
     for work in [ping, bulk(Direction::Up), bulk(Direction::Down)] {
         let target = relay.target(3)?;
-        let measured = load::run(&work, &target)
-            .with_context(|| format!("{} {way:?}\n{}", relay.name, relay.log()))?;
+        let measured =
+            load::run(&work, &target).with_context(|| format!("{way:?}: {}", relay.complaint()))?;
         ensure!(
             measured.bytes >= 6 << 20 || measured.messages > 0,
             "{} {way:?} {work:?}: {measured:?}",

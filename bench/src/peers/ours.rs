@@ -119,7 +119,7 @@ pub(super) fn gateway(ground: &Ground<'_>) -> Result<Relay> {
         browser.open(APPLICATION)?;
         Ok(browser.token(APPLICATION).map(str::to_owned))
     })
-    .with_context(|| relay.log())?;
+    .with_context(|| relay.complaint())?;
     let host = format!("{HOST}:{}", listen.port());
     let upgrade = Upgrade {
         path: format!("/app/{APPLICATION}/rdp"),

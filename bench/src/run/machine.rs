@@ -7,6 +7,9 @@ use anyhow::{Context as _, Result};
 /// Stolen time above this part of a case's time is told.
 const STEAL_PART_TOLD: f64 = 0.03;
 
+/// Others that want to run, on average over the last minute, are told from here on.
+const OTHERS_TOLD: f64 = 0.5;
+
 /// Who runs where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cores {
@@ -67,6 +70,14 @@ pub fn notes() -> Vec<String> {
         "machine: {model}, {cores} cores, Linux {}",
         kernel.trim()
     )];
+    let others = read("/proc/loadavg");
+    let others = others.split(' ').next().and_then(|load| load.parse().ok());
+    if others.is_some_and(|others: f64| others > OTHERS_TOLD) {
+        notes.push(format!(
+            "other programs were running (load {:.1}): latencies are theirs, too",
+            others.unwrap_or_default()
+        ));
+    }
     if cores < 2 {
         notes.push("one core for the relay and the load: no figure here means much".to_owned());
     }

@@ -202,11 +202,14 @@ pub(super) fn scaled(work: &Work, scale: f64) -> Work {
     const SECONDS_MIN: f64 = 0.25;
     const DESKTOP_SECONDS_MIN: f64 = 1.0;
     const FLOW_BYTES_MIN: u64 = 1 << 20;
+    /// Flows carry whole chunks of the load's pattern.
+    const CHUNK_BYTES: u64 = 1 << 16;
     const BURSTS_MIN: u32 = 20;
     let mut work = work.clone();
     match &mut work {
         Work::Bulk { bytes_per_flow, .. } => {
-            *bytes_per_flow = ((*bytes_per_flow as f64 * scale) as u64).max(FLOW_BYTES_MIN);
+            let part = (*bytes_per_flow as f64 * scale) as u64;
+            *bytes_per_flow = part.next_multiple_of(CHUNK_BYTES).max(FLOW_BYTES_MIN);
         }
         Work::Ping(Ping { seconds, .. }) | Work::Open { seconds, .. } => {
             *seconds = (*seconds * scale).max(SECONDS_MIN);
@@ -278,6 +281,9 @@ mod tests {
                 for scale in [0.001, 0.3] {
                     let less = scaled(&work, scale);
                     assert_eq!(sessions(&less), sessions(&work));
+                    if let Work::Bulk { bytes_per_flow, .. } = less {
+                        assert_eq!(bytes_per_flow % (1 << 16), 0, "{less:?}");
+                    }
                     assert!(less.patience() > std::time::Duration::ZERO);
                 }
                 assert_eq!(scaled(&work, 1.0), work);

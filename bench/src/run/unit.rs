@@ -190,8 +190,7 @@ impl<'a> Contest<'a> {
                     self.restart(relay)?;
                 }
                 let relay = &mut self.relays[relay];
-                sample::take(relay, &work, self.ground, memory)
-                    .with_context(|| format!("{}\n{}", relay.name, relay.log()))
+                sample::take(relay, &work, self.ground, memory).with_context(|| relay.complaint())
             }
         }
     }
