@@ -218,6 +218,7 @@ async fn carry(
         } => {
             let warm_bytes = WARM_BYTES.min(bytes_per_flow);
             let bytes = if warm { warm_bytes } else { bytes_per_flow };
+            let bytes = bytes.next_multiple_of(PERIOD_BYTES as u64);
             bulk(stream, direction, bytes, shared.pattern.restarted()).await?;
             Ok(Carried { bytes, messages: 0 })
         }

@@ -14,7 +14,8 @@ pub const BURST_MESSAGES: usize = 3;
 /// What is done. Connections are opened and warmed up before the measured part begins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Work {
-    /// Every flow carries a fixed number of bytes in one direction, as fast as they go.
+    /// Every flow carries a fixed number of bytes in one direction, as fast as they go; rounded up to
+    /// whole periods of the pattern.
     Bulk {
         direction: Direction,
         flows: usize,
