@@ -257,9 +257,17 @@ impl Flow {
     pub fn spliced(&mut self, leg: Leg, bytes: u64, cx: &mut Context<'_>) {
         let load = side::Load { bytes, messages: 0 };
         self.count(leg.other(), load, cx.tally);
+        self.side_mut(leg.other()).waits_since = None;
         if leg == Leg::Client {
             self.clock.input_at = cx.now;
         }
+    }
+
+    /// The kernel holds bytes from `leg` that the other does not take. It is over when
+    /// [`Self::spliced`] tells that some went on.
+    pub fn splice_waits(&mut self, leg: Leg, cx: &mut Context<'_>) {
+        let sink = self.side_mut(leg.other());
+        sink.waits_since.get_or_insert(cx.now);
     }
 
     /// Whether a receive from `leg` may be armed, which may bring [`RECEIVE_BYTES_MAX`].

@@ -231,6 +231,28 @@ fn a_passthrough_flow_is_limited_where_it_is_told_so() {
 }
 
 #[test]
+fn a_peer_that_takes_nothing_of_what_the_kernel_holds_for_it_is_given_up() {
+    let times = Times {
+        stall_ms: 100,
+        ..Times::default()
+    };
+    let mut trial = Trial::passthrough(times);
+    trial.event(|flow, cx| flow.splice_waits(Leg::Client, cx));
+    trial.pass_ms(90);
+    // Waiting still does not begin to wait anew; a byte that went on does.
+    trial.event(|flow, cx| flow.splice_waits(Leg::Client, cx));
+    trial.event(|flow, cx| flow.spliced(Leg::Client, 1, cx));
+    trial.event(|flow, cx| flow.splice_waits(Leg::Client, cx));
+    trial.pass_ms(60);
+    trial.event(|flow, cx| flow.splice_waits(Leg::Client, cx));
+    trial.pass_ms(39);
+    assert_eq!(trial.ended(), None);
+    trial.pass_ms(1);
+    let report = trial.report.expect("it is over");
+    assert_eq!(report.ended, Ended::TargetStalled);
+}
+
+#[test]
 fn a_passthrough_flow_ends_with_a_peer_that_is_gone() {
     let check = |leg: Leg, ended: Ended| {
         let mut trial = Trial::passthrough(NO_TIMES);

@@ -192,6 +192,10 @@ impl Carried {
         ended
     }
 
+    pub fn is_spliced(&self, leg: Leg) -> bool {
+        self.sides[leg.index()].spliced
+    }
+
     pub fn can_splice(&self, leg: Leg) -> bool {
         let side = &self.sides[leg.index()];
         if self.is_over() {

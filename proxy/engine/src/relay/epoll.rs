@@ -317,7 +317,8 @@ impl<'a> Driver<'a> {
             self.machine.spliced(key, leg, progress.moved);
         }
         match progress.state {
-            State::Ready | State::Sink => {}
+            State::Ready => {}
+            State::Sink => self.machine.splice_waits(key, leg),
             State::Source if self.machine.bulk(key, leg) => {}
             State::Source | State::Unfit => {
                 let end = pair.end(leg);

@@ -348,6 +348,17 @@ impl Machine {
         }
     }
 
+    /// The spliced lane holds bytes that the other peer does not take.
+    pub fn splice_waits(&mut self, key: Key, leg: Leg) {
+        if self
+            .flows
+            .get_mut(key)
+            .is_some_and(|carried| carried.is_spliced(leg))
+        {
+            self.happen(key, |flow, context| flow.splice_waits(leg, context));
+        }
+    }
+
     /// The driver stopped splicing from `leg` and its pipe is empty: back to receives and sends.
     pub fn end_splice(&mut self, key: Key, leg: Leg) {
         let ended = self

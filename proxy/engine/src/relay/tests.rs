@@ -155,6 +155,28 @@ fn assert_counts(report: &Report, ended: Ended, bytes_up: usize, bytes_down: usi
 }
 
 #[test]
+fn a_peer_that_stops_reading_bulk_is_given_up_also_when_the_kernel_moves_the_bytes() {
+    on_each_relay(|relay| async move {
+        let ((mut client, ours), (target, theirs)) = (connection(), connection());
+        let flow = Flow::passthrough(Times {
+            stall_ms: 700,
+            ..Times::default()
+        });
+        let carriage = relay.carry(ours, theirs, flow);
+        let poured = thread::spawn(move || {
+            let chunk = vec![7; 1 << 20];
+            // The relay goes away while this is under way.
+            while client.write_all(&chunk).is_ok() {}
+        });
+        let report = in_time(carriage).await;
+        assert_eq!(report.ended, Ended::TargetStalled);
+        assert!(report.traffic.bytes_up > 1 << 20, "{report:?}");
+        joined(poured).await;
+        drop(target);
+    });
+}
+
+#[test]
 fn messages_go_both_ways_and_are_counted() {
     on_each_relay(|relay| async move {
         let (mut client, our_client) = connection();

@@ -99,7 +99,10 @@ impl Running<'_> {
                 Ok(())
             }
             State::Source => self.poll(key, leg, leg, libc::POLLIN | libc::POLLRDHUP),
-            State::Sink => self.poll(key, leg, leg.other(), libc::POLLOUT),
+            State::Sink => {
+                self.machine.splice_waits(key, leg);
+                self.poll(key, leg, leg.other(), libc::POLLOUT)
+            }
         }
     }
 
