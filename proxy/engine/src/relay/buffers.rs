@@ -1,9 +1,9 @@
 //! The receive buffers of one core, lent to the kernel through a provided buffer ring.
 //!
 //! The kernel takes buffers in the ring's order and names only the first of a bundle, so this keeps a
-//! shadow of that order. Buffers go back together, once everything that the kernel reported was looked
-//! at ([`Buffers::publish`]), and in the order in which they were taken: neighbours in memory stay
-//! neighbours in the ring, and a bundle is one slice unless it runs over the arena's end.
+//! shadow of that order. Buffers go back in the order in which they were taken, when their bytes and
+//! those of all before them were looked at ([`Buffers::publish`]): neighbours in memory stay neighbours
+//! in the ring, and a bundle is one slice unless it runs over the arena's end.
 
 use std::io;
 use std::ptr::NonNull;
@@ -43,7 +43,7 @@ pub struct Buffers {
     positions: Box<[u16]>,
     /// The next position to fill; positions wrap around like the kernel's.
     tail: u16,
-    /// Buffers that were taken and looked at since the last [`Self::publish`].
+    /// Buffers that were taken and looked at, and did not go back.
     spent: Vec<u16>,
 }
 
@@ -76,8 +76,10 @@ impl Buffers {
             tail: 0,
             spent: Vec::with_capacity(usize::from(shape.count)),
         };
-        buffers.spent.extend(0..shape.count);
-        buffers.publish();
+        for buffer in 0..shape.count {
+            buffers.put(buffer);
+        }
+        buffers.lend();
         Ok(buffers)
     }
 
@@ -145,8 +147,8 @@ impl Buffers {
         Ok(())
     }
 
-    /// Puts everything that was looked at back into the ring, once all completions were: an entry of
-    /// the ring can't be needed any more then.
+    /// Puts what was looked at back into the ring. Its entries are used again then, so the order is kept:
+    /// a completion that comes later never needs one that was filled anew.
     pub fn publish(&mut self) {
         if self.spent.is_empty() {
             return;
@@ -157,10 +159,21 @@ impl Buffers {
         spent.sort_unstable_by_key(|buffer| {
             self.positions[usize::from(*buffer)].wrapping_sub(oldest)
         });
-        for buffer in spent.drain(..) {
+        // One that was taken earlier and not looked at yet keeps its entry, and those behind it wait.
+        let in_order = |(place, buffer): &(usize, &u16)| {
+            let position = self.positions[usize::from(**buffer)];
+            usize::from(position.wrapping_sub(oldest)) == *place
+        };
+        let complete = spent.iter().enumerate().take_while(in_order).count();
+        for buffer in spent.drain(..complete) {
             self.put(buffer);
         }
         self.spent = spent;
+        self.lend();
+    }
+
+    /// Shows the kernel what was put.
+    fn lend(&mut self) {
         // SAFETY: the ring's first entry lies within the mapping.
         let tail = unsafe { BufRingEntry::tail(self.entry(0)) };
         // SAFETY: the tail is an aligned u16 of the mapping that only we write and the kernel reads.

@@ -142,6 +142,19 @@ fn a_bundle_is_one_slice_unless_it_runs_over_the_end() {
 }
 
 #[test]
+fn what_was_not_looked_at_keeps_its_entry() {
+    let (mut kernel, mut buffers) = (Kernel::default(), new());
+    let answers = [100, 64, 200].map(|bytes| kernel.receive(&mut buffers, bytes).unwrap());
+    assert_eq!(kernel.free(&buffers), 1);
+    for (looked_at, free) in [(1, 1), (0, 4), (2, 8)] {
+        let answer = &answers[looked_at];
+        assert_eq!(taken(&mut buffers, answer).concat(), answer.content);
+        buffers.publish();
+        assert_eq!(kernel.free(&buffers), free, "after answer {looked_at}");
+    }
+}
+
+#[test]
 fn an_empty_buffer_that_was_taken_comes_back() {
     let (mut kernel, mut buffers) = (Kernel::default(), new());
     kernel.head += 1;

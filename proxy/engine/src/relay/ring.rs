@@ -1,8 +1,7 @@
 //! The io_uring driver: turns a machine's deeds into submission entries and answers into its events.
 //!
 //! Everything of a ring happens inside `io_uring_enter` on this thread (deferred task work): between two
-//! of these calls no answer appears and no buffer is taken, so one round looks at every answer and lends
-//! all buffers again at its end.
+//! of these calls no answer appears and no buffer is taken.
 
 mod lanes;
 mod operation;
@@ -29,6 +28,9 @@ use setup::{Ring, Wishes};
 use sockets::Sockets;
 
 use setup::ReceiveMode;
+
+/// Answers that are looked at before orders, deadlines and deeds have their turn.
+const ANSWERS_MAX: usize = 512;
 
 /// A driver that never sleeps publishes its tally this often.
 const PUBLISH_MS: u64 = 100;
@@ -260,6 +262,9 @@ impl Running<'_> {
 
     /// Hands everything over to the kernel and sleeps until there is an answer, a deadline or an order.
     fn wait(&mut self) -> io::Result<()> {
+        if !self.completions.is_empty() {
+            return self.submit();
+        }
         let is_busy = !self.ready.is_empty() || self.machine.has_deeds();
         if is_busy || !self.desk.may_sleep(&self.machine) {
             self.enter(0, &types::SubmitArgs::new())?;
@@ -276,6 +281,19 @@ impl Running<'_> {
         Ok(())
     }
 
+    /// Hands everything over to the kernel and leaves its other work for later.
+    fn submit(&mut self) -> io::Result<()> {
+        self.submissions.sync();
+        let entries = self.submissions.len() as u32;
+        if entries == 0 {
+            return Ok(());
+        }
+        // SAFETY: there is no argument.
+        let entered = unsafe { self.submitter.enter::<libc::sigset_t>(entries, 0, 0, None) };
+        self.submissions.sync();
+        passed(entered)
+    }
+
     fn enter(&mut self, answers: u32, arguments: &types::SubmitArgs<'_, '_>) -> io::Result<()> {
         self.submissions.sync();
         let entries = self.submissions.len() as u32;
@@ -288,21 +306,15 @@ impl Running<'_> {
                 .enter(entries, answers, flags.bits(), Some(arguments))
         };
         self.submissions.sync();
-        match entered {
-            Ok(_) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                // The pause is over, a signal came, or memory is short for the moment.
-                Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM) => {
-                    Ok(())
-                }
-                _ => Err(error),
-            },
-        }
+        passed(entered)
     }
 
     fn look_at_answers(&mut self) -> io::Result<()> {
         self.completions.sync();
-        while let Some(answer) = self.completions.next() {
+        for _ in 0..ANSWERS_MAX {
+            let Some(answer) = self.completions.next() else {
+                break;
+            };
             self.look_at(&answer)?;
         }
         self.completions.sync();
@@ -310,7 +322,7 @@ impl Running<'_> {
             buffers.publish();
         }
         // All buffers are back: whoever found none is asked again, so nobody waits in vain.
-        if std::mem::take(&mut self.is_starved) {
+        if self.completions.is_empty() && std::mem::take(&mut self.is_starved) {
             self.machine.buffers_back();
         }
         Ok(())
@@ -379,6 +391,17 @@ impl Running<'_> {
             place.awaited -= 1;
         }
         self.close_if_done(key);
+    }
+}
+
+fn passed(entered: io::Result<usize>) -> io::Result<()> {
+    match entered {
+        Ok(_) => Ok(()),
+        Err(error) => match error.raw_os_error() {
+            // The pause is over, a signal came, or memory is short for the moment.
+            Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM) => Ok(()),
+            _ => Err(error),
+        },
     }
 }
 
