@@ -17,7 +17,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use postern_parts::{Process, port, program, wait};
+use postern_parts::{Process, program, wait};
+use socket2::{Domain, Protocol, Socket, Type};
 use tempfile::TempDir;
 
 use crate::cases::{Path as Way, Peer};
@@ -30,7 +31,9 @@ pub use ours::{Driver, Programs};
 /// Name in certificates, TLS and `Host`.
 pub const HOST: &str = "localhost";
 /// Until a relay accepts connections.
-const START_PATIENCE: Duration = Duration::from_secs(60);
+const START_PATIENCE: Duration = Duration::from_secs(20);
+/// A port may be taken between its choice and its use: so often a relay is started in all.
+const STARTS_MAX: usize = 3;
 /// Connections that peers are told to be ready for, where they don't reckon it from the limit of
 /// open files.
 const CONNECTIONS_MAX: u32 = 8_000;
@@ -174,7 +177,7 @@ impl Relay {
     /// # Errors
     /// It does not start; the message has its log.
     pub fn peer(peer: Peer, way: Way, ground: &Ground<'_>) -> Result<Self> {
-        match (peer, way) {
+        let start = || match (peer, way) {
             (Peer::HaProxySplice | Peer::HaProxyCopy, Way::Passthrough) => {
                 haproxy::start(peer, ground)
             }
@@ -186,8 +189,8 @@ impl Relay {
                 devolutions::start(peer, way, ground)
             }
             _ => bail!("it can't"),
-        }
-        .with_context(|| format!("{} cannot carry {way:?}", peer.name()))
+        };
+        again(start).with_context(|| format!("{} cannot carry {way:?}", peer.name()))
     }
 
     /// Starts ours.
@@ -195,12 +198,12 @@ impl Relay {
     /// # Errors
     /// It does not start; the message has its log.
     pub fn ours(way: Way, ground: &Ground<'_>) -> Result<Self> {
-        match way {
+        let start = || match way {
             Way::Rdp => ours::gateway(ground),
             Way::Passthrough | Way::Ws | Way::Wss => ours::hop(way, ground),
             Way::InProcess => bail!("nothing is carried within a process"),
-        }
-        .with_context(|| format!("{OURS} cannot carry {way:?}"))
+        };
+        again(start).with_context(|| format!("{OURS} cannot carry {way:?}"))
     }
 
     /// The way in for a run of `sessions`.
@@ -273,6 +276,27 @@ impl Relay {
         .with_context(|| self.complaint())?;
         Ok(self)
     }
+}
+
+/// Starts until it succeeds, a few times.
+fn again(start: impl Fn() -> Result<Relay>) -> Result<Relay> {
+    let mut outcome = start();
+    for _ in 1..STARTS_MAX {
+        if outcome.is_ok() {
+            break;
+        }
+        outcome = start();
+    }
+    outcome
+}
+
+/// A loopback address that can be listened on. Without `SO_REUSEADDR`, as some peers bind: a port
+/// on which an old connection still lingers is none for them.
+fn free_port() -> Result<SocketAddr> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    let address = socket.local_addr()?.as_socket();
+    address.context("the kernel gave no port")
 }
 
 /// A folder for one relay, which the unprivileged workers of some peers pass through.

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::token::Provisioner;
-use super::{Entrance, Ground, HOST, Peer, Relay, Way, folder, nodelay, on_core, port, write};
+use super::{Entrance, Ground, HOST, Peer, Relay, Way, folder, free_port, nodelay, on_core, write};
 use crate::load::{Target, Upgrade};
 
 /// Tokens that are made at most for one run. Runs that open more sessions use one again; the
@@ -57,7 +57,7 @@ impl Door {
 
 pub(super) fn start(peer: Peer, way: Way, ground: &Ground<'_>) -> Result<Relay> {
     let folder = folder()?;
-    let listen = port::free()?;
+    let listen = free_port()?;
     let provisioner = Provisioner::new()?;
     write(
         &folder.path().join("provisioner.pem"),

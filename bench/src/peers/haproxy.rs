@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 
-use super::{Ground, Peer, Relay, folder, on_core, port, write};
+use super::{Ground, Peer, Relay, folder, free_port, on_core, write};
 use crate::load::Target;
 
 pub(super) fn start(peer: Peer, ground: &Ground<'_>) -> Result<Relay> {
     let folder = folder()?;
-    let listen = port::free()?;
+    let listen = free_port()?;
     let option = if peer == Peer::HaProxySplice {
         "option splice-auto"
     } else {

@@ -5,7 +5,9 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{CONNECTIONS_MAX, Ground, HOST, Peer, Relay, folder, on_core, port, websockify, write};
+use super::{
+    CONNECTIONS_MAX, Ground, HOST, Peer, Relay, folder, free_port, on_core, websockify, write,
+};
 use crate::load::{Target, Upgrade};
 
 /// Where Debian puts modules that are loaded at start.
@@ -13,7 +15,7 @@ const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 pub(super) fn stream(ground: &Ground<'_>) -> Result<Relay> {
     let folder = folder()?;
-    let listen = port::free()?;
+    let listen = free_port()?;
     let server = ground.server.plain;
     let module = if Path::new(STREAM_MODULE).is_file() {
         format!("load_module {STREAM_MODULE};\n")
@@ -36,7 +38,7 @@ pub(super) fn stream(ground: &Ground<'_>) -> Result<Relay> {
 /// TLS and HTTP by nginx, WebSocket by websockify behind it: how noVNC is put on the web.
 pub(super) fn before_websockify(ground: &Ground<'_>) -> Result<Relay> {
     let folder = folder()?;
-    let (listen, inner) = (port::free()?, port::free()?);
+    let (listen, inner) = (free_port()?, free_port()?);
     let temporary = folder.path().display();
     let (chain, key) = (
         ground.certificate.chain.display(),

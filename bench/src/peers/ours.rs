@@ -7,12 +7,12 @@ use std::process::{Command, Stdio};
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use postern_parts::{port, wait};
+use postern_parts::wait;
 use postern_tests::Browser;
 use postern_tests::browserless::APPLICATION_COOKIE;
 
 use super::certificate::write_secret;
-use super::{Entrance, Ground, HOST, OURS, Relay, START_PATIENCE, Way, folder, on_core};
+use super::{Entrance, Ground, HOST, OURS, Relay, START_PATIENCE, Way, folder, free_port, on_core};
 use crate::load::{Target, Upgrade};
 
 const APPLICATION: &str = "lab";
@@ -93,7 +93,7 @@ fn built(program: &Path) -> Result<&Path> {
 /// `postern serve` with one application, a user who has signed in, and that user's token.
 pub(super) fn gateway(ground: &Ground<'_>) -> Result<Relay> {
     let folder = folder()?;
-    let (listen, metrics) = (port::free()?, port::free()?);
+    let (listen, metrics) = (free_port()?, free_port()?);
     let file = configure(folder.path(), ground, listen, metrics)?;
     let mut command = on_core(ground.cores.relay, built(&ground.programs.postern)?);
     command.arg("serve").arg("--config").arg(&file);
@@ -217,7 +217,7 @@ fn driver_line(driver: Driver) -> String {
 
 /// The engine's relay on one core, without the gateway's stages around it.
 pub(super) fn hop(way: Way, ground: &Ground<'_>) -> Result<Relay> {
-    let listen = port::free()?;
+    let listen = free_port()?;
     let mut command = on_core(ground.cores.relay, built(&ground.programs.hop)?);
     command.args(["--way", hop_way(way)?]);
     command.args(["--listen", &listen.to_string()]);

@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 
-use super::{Ground, HOST, Peer, Relay, folder, on_core, port, websockify, write};
+use super::{Ground, HOST, Peer, Relay, folder, free_port, on_core, websockify, write};
 use crate::load::{Target, Upgrade};
 
 /// TLS by stunnel, WebSocket by websockify behind it.
 pub(super) fn before_websockify(ground: &Ground<'_>) -> Result<Relay> {
     let folder = folder()?;
-    let (listen, inner) = (port::free()?, port::free()?);
+    let (listen, inner) = (free_port()?, free_port()?);
     let (chain, key) = (
         ground.certificate.chain.display(),
         ground.certificate.key.display(),

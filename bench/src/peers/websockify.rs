@@ -5,11 +5,11 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{Certificate, Ground, HOST, Peer, Relay, Way, folder, on_core, port};
+use super::{Certificate, Ground, HOST, Peer, Relay, Way, folder, free_port, on_core};
 use crate::load::{Target, Upgrade};
 
 pub(super) fn start(way: Way, ground: &Ground<'_>) -> Result<Relay> {
-    let listen = port::free()?;
+    let listen = free_port()?;
     let upgrades = vec![Upgrade {
         path: "/websockify".to_owned(),
         host: HOST.to_owned(),

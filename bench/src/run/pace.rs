@@ -25,14 +25,14 @@ impl Pace {
     pub const QUICK: Self = Self {
         is_quick: true,
         rounds: 3,
-        seconds: Duration::from_secs(285),
+        seconds: Duration::from_secs(265),
         warm_up_scale: 0.05,
     };
     /// Ends within forty minutes.
     pub const FULL: Self = Self {
         is_quick: false,
         rounds: 5,
-        seconds: Duration::from_secs(38 * 60),
+        seconds: Duration::from_secs(37 * 60),
         warm_up_scale: 0.2,
     };
 }

@@ -8,7 +8,7 @@ use super::pace::Allowance;
 use super::sample::{self, Sample};
 use super::{Outcome, Unit};
 use crate::cases::{Metric, Path, Task};
-use crate::load::{Direction, Latency, SelfCheck, Work};
+use crate::load::{Direction, Latency, Measured, SelfCheck, Work};
 use crate::micro::{self, Micro};
 use crate::peers::{Ground, OURS, Relay};
 use crate::report::{Finding, Recorded, Values};
@@ -61,6 +61,7 @@ struct Contestant {
     /// A row a round, in the order of [`sample::columns`].
     rounds: Vec<Vec<f64>>,
     latency: Latency,
+    warm_up: Option<Measured>,
     out: bool,
 }
 
@@ -85,6 +86,7 @@ impl Contestant {
             doer,
             rounds: Vec::new(),
             latency: Latency::default(),
+            warm_up: None,
             out: false,
         }
     }
@@ -153,6 +155,8 @@ impl<'a> Contest<'a> {
                             .rounds
                             .push(sample.figures(&self.unit.case, &contestant.work));
                         contestant.latency.add(&sample.measured.latency);
+                    } else {
+                        contestant.warm_up = Some(sample.measured);
                     }
                 }
                 Err(error) if self.is_ours(number) => {
@@ -206,19 +210,18 @@ impl<'a> Contest<'a> {
     }
 
     /// The same work without a relay: a remark where the load was what held ours back.
-    fn self_check(&mut self, scale: f64) -> Result<Option<String>> {
+    fn self_check(&self, scale: f64) -> Result<Option<String>> {
         let throughput = matches!(
             self.unit.case.metric,
             Metric::CpuPerGigabyte | Metric::CpuPerMessage
         );
-        if !throughput {
+        let Some(relayed) = self.contestants[0].warm_up.as_ref().filter(|_| throughput) else {
             return Ok(None);
-        }
-        let relayed = self.turn(0, scale)?.measured;
+        };
         let work = sample::scaled(&self.contestants[0].work, scale);
         let target = self.relays[0].target(1)?;
         let direct = sample::straight(&work, &target, self.ground)?;
-        let check = SelfCheck::new(&relayed, &direct);
+        let check = SelfCheck::new(relayed, &direct);
         let Unit { case, way, .. } = self.unit;
         let verdict = if check.is_bottleneck {
             "; the load is the bottleneck, throughput is a lower bound"
