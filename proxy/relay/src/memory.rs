@@ -11,14 +11,20 @@ pub const BLOCK_BYTES: usize = RECEIVE_BYTES_MAX + 24 * 1024;
 /// What the queues of one flow may hold: in and out, for each of its two legs.
 pub const FLOW_BYTES_MAX: usize = 4 * BLOCK_BYTES;
 
-/// Free blocks that a pool keeps; more are given back to the system.
-const FREE_BLOCKS_MAX: usize = 64;
+/// Free blocks that a pool keeps; more are given back to the system. As many flows as this may move
+/// bytes in the same moment without anything being allocated.
+const FREE_BLOCKS_MAX: usize = 1024;
+
+/// Free blocks that [`Pool::trim`] leaves.
+const FREE_BLOCKS_MIN: usize = 16;
 
 /// Lends blocks to the flows of one core. The last one given back goes out first: it is still in the cache.
 #[derive(Debug, Default)]
 pub struct Pool {
     free: Vec<Box<[u8]>>,
     lent: usize,
+    /// Blocks that were free all the time since the last trim.
+    spare: usize,
 }
 
 impl Pool {
@@ -33,11 +39,18 @@ impl Pool {
         self.lent
     }
 
+    /// Gives half of the blocks that nobody has needed since the last time back to the system.
+    pub fn trim(&mut self) {
+        let surplus = self.spare.saturating_sub(FREE_BLOCKS_MIN).div_ceil(2);
+        self.free.truncate(self.free.len() - surplus);
+        self.spare = self.free.len();
+    }
+
     fn take(&mut self) -> Box<[u8]> {
         self.lent += 1;
-        self.free
-            .pop()
-            .unwrap_or_else(|| vec![0; BLOCK_BYTES].into_boxed_slice())
+        let block = self.free.pop();
+        self.spare = self.spare.min(self.free.len());
+        block.unwrap_or_else(|| vec![0; BLOCK_BYTES].into_boxed_slice())
     }
 
     fn give_back(&mut self, block: Box<[u8]>) {
@@ -145,5 +158,38 @@ impl Queue {
         if let Some(block) = self.block.take() {
             pool.give_back(block);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lend_and_return(pool: &mut Pool, blocks: usize) {
+        let lent: Vec<_> = (0..blocks).map(|_| pool.take()).collect();
+        lent.into_iter().for_each(|block| pool.give_back(block));
+    }
+
+    #[test]
+    fn what_nobody_needs_goes_back_to_the_system_by_halves_and_what_is_needed_stays() {
+        let mut pool = Pool::new();
+        lend_and_return(&mut pool, 100);
+        assert_eq!((pool.free.len(), pool.lent()), (100, 0));
+        pool.trim();
+        assert_eq!(pool.free.len(), 100, "all were needed just now");
+        lend_and_return(&mut pool, 40);
+        pool.trim();
+        assert_eq!(pool.free.len(), 100 - (60 - FREE_BLOCKS_MIN) / 2);
+        for _ in 0..20 {
+            pool.trim();
+        }
+        assert_eq!(pool.free.len(), FREE_BLOCKS_MIN);
+    }
+
+    #[test]
+    fn a_pool_keeps_no_more_than_its_share() {
+        let mut pool = Pool::new();
+        lend_and_return(&mut pool, FREE_BLOCKS_MAX + 7);
+        assert_eq!(pool.free.len(), FREE_BLOCKS_MAX);
     }
 }

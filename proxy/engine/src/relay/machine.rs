@@ -12,6 +12,9 @@ use super::carried::{Carried, Next, Turn};
 use super::slab::Slab;
 use super::timers::Timers;
 
+/// Memory that nobody has needed for this long begins to go back to the system.
+const TRIM_MS: u64 = 1_000;
+
 /// A flow that wants to be woken at once, again and again, is woken this much later each time.
 const WAKE_STEP_MS: u64 = 1;
 
@@ -65,6 +68,7 @@ pub struct Machine {
     /// Flows with a receive that waits for buffers, each once.
     starved: Vec<Key>,
     pool: Pool,
+    trimmed: Moment,
     tally: Tally,
     now: Moment,
 }
@@ -173,6 +177,10 @@ impl Machine {
 
     /// Wakes the flows whose deadline has come.
     pub fn tick(&mut self) {
+        if self.now >= self.trimmed.plus_ms(TRIM_MS) {
+            self.trimmed = self.now;
+            self.pool.trim();
+        }
         let soonest_again = self.now.plus_ms(WAKE_STEP_MS);
         while let Some(index) = self.timers.pop_due(self.now) {
             let Some(key) = self.flows.key_at(index) else {
