@@ -140,7 +140,7 @@ impl Plan {
     }
 }
 
-/// Cases by way, those with a promise first: time may run out. Peers that are not there, or that a quick run leaves out, fall away.
+/// Cases by way, those with a promise first and then the short ones: time may run out. Peers that are not there, or that a quick run leaves out, fall away.
 fn units(plan: &Plan, notes: &mut Vec<String>) -> Vec<Unit> {
     let mut absent: Vec<&str> = Vec::new();
     let mut units = Vec::new();
@@ -165,7 +165,7 @@ fn units(plan: &Plan, notes: &mut Vec<String>) -> Vec<Unit> {
             });
         }
     }
-    units.sort_by_key(|unit| !plan.promises(&unit.case));
+    units.sort_by_key(|unit| (!plan.promises(&unit.case), unit.way != Path::InProcess));
     absent.sort_unstable();
     absent.dedup();
     if !absent.is_empty() {

@@ -204,7 +204,7 @@ pub(super) fn scaled(work: &Work, scale: f64) -> Work {
     const FLOW_BYTES_MIN: u64 = 1 << 20;
     /// Flows carry whole chunks of the load's pattern.
     const CHUNK_BYTES: u64 = 1 << 16;
-    const BURSTS_MIN: u32 = 20;
+    const BURSTS_MIN: u32 = 50;
     let mut work = work.clone();
     match &mut work {
         Work::Bulk { bytes_per_flow, .. } => {
