@@ -5,14 +5,15 @@ mod trust;
 mod websocket;
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpStream};
+use std::io::{ErrorKind, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection};
+use socket2::{Domain, Socket, Type};
 
 use crate::duplex::Duplex;
 
@@ -36,6 +37,8 @@ pub struct Browser {
     pub host: String,
     /// The host belongs to one application, which is at its root.
     own_host: bool,
+    /// The kernel chooses where there is none.
+    source: Option<IpAddr>,
     tls: Arc<ClientConfig>,
     cookies: BTreeMap<(String, String), String>,
 }
@@ -67,6 +70,7 @@ impl Browser {
             gateway,
             host: host.to_owned(),
             own_host: false,
+            source: None,
             tls: trust::anything(),
             cookies: BTreeMap::new(),
         }
@@ -99,6 +103,21 @@ impl Browser {
             gateway,
             ..self.clone()
         }
+    }
+
+    /// The same browser at another address of its own machine, of this family.
+    #[must_use]
+    pub fn at(&self, source: IpAddr) -> Self {
+        Self {
+            source: Some(source),
+            ..self.clone()
+        }
+    }
+
+    /// The gateway's address.
+    #[must_use]
+    pub fn gateway(&self) -> SocketAddr {
+        self.gateway
     }
 
     /// Where `application` is on this host.
@@ -137,14 +156,43 @@ impl Browser {
     /// # Errors
     /// The gateway does not let it come about.
     pub fn connect_for(&self, name: &str) -> Result<(Duplex, SocketAddr)> {
-        let socket = TcpStream::connect_timeout(&self.gateway, PATIENCE)
-            .context("the gateway takes no connection")?;
+        let socket = self.socket()?;
         let source = socket.local_addr()?;
-        let name = ServerName::try_from(name.to_owned())?;
-        let connection = ClientConnection::new(self.tls.clone(), name)?;
+        let connection = self.tls(name)?;
         let stream = Duplex::handshake(socket, Connection::Client(connection), PATIENCE)
             .context("TLS with the gateway")?;
         Ok((stream, source))
+    }
+
+    /// A TLS handshake that the gateway waits to go on: of what a client says first, `part` of a
+    /// hundred has been sent.
+    ///
+    /// # Errors
+    /// The gateway takes no connection.
+    pub fn hang(&self, part: usize) -> Result<TcpStream> {
+        let mut socket = self.socket()?;
+        let mut hello = Vec::new();
+        self.tls(&self.host)?.write_tls(&mut hello)?;
+        // A gateway that sheds connections may have ended this one.
+        let _ = socket.write_all(&hello[..hello.len() * part / 100]);
+        Ok(socket)
+    }
+
+    fn tls(&self, name: &str) -> Result<ClientConnection> {
+        let name = ServerName::try_from(name.to_owned())?;
+        Ok(ClientConnection::new(self.tls.clone(), name)?)
+    }
+
+    fn socket(&self) -> Result<TcpStream> {
+        let domain = Domain::for_address(self.gateway);
+        let socket = Socket::new(domain, Type::STREAM, None)?;
+        if let Some(source) = self.source {
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+        }
+        socket
+            .connect_timeout(&self.gateway.into(), PATIENCE)
+            .context("the gateway takes no connection")?;
+        Ok(socket.into())
     }
 
     /// SHA-256 of the certificate that the gateway shows, in hex.

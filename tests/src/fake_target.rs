@@ -215,6 +215,11 @@ fn new_identity() -> Result<Identity> {
     identity(vec![certified.cert.der().clone()], key.into())
 }
 
+/// TLS with a certificate of its own.
+pub(crate) fn new_tls() -> Result<Arc<ServerConfig>> {
+    Ok(new_identity()?.tls)
+}
+
 fn identity(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Identity> {
     let certificate = chain.first().context("a chain has a certificate")?.clone();
     let tls = ServerConfig::builder_with_provider(crate::browserless::provider())
@@ -286,11 +291,27 @@ fn serve(mut socket: TcpStream, shared: &Shared) -> io::Result<()> {
         _ => {}
     }
     let tls = lock(&shared.identity).tls.clone();
-    let connection = ServerConnection::new(tls).map_err(io::Error::other)?;
-    let stream = Duplex::handshake(socket, Connection::Server(connection), NEGOTIATION_PATIENCE)?;
+    let stream = shake(socket, tls)?;
     stream.socket().set_write_timeout(Some(RELAY_PATIENCE))?;
     stream.set_patience(RELAY_PATIENCE)?;
     relay(&stream, work, shared)
+}
+
+/// What an ordinary server does with a connection until the desktop lives.
+pub(crate) fn negotiate(
+    mut socket: TcpStream,
+    protocol: Protocol,
+    tls: Arc<ServerConfig>,
+) -> io::Result<Duplex> {
+    socket.set_read_timeout(Some(NEGOTIATION_PATIENCE))?;
+    read_request(&mut socket)?;
+    socket.write_all(&x224::encode_confirm(Confirm::Selected(protocol.bit())))?;
+    shake(socket, tls)
+}
+
+fn shake(socket: TcpStream, tls: Arc<ServerConfig>) -> io::Result<Duplex> {
+    let connection = ServerConnection::new(tls).map_err(io::Error::other)?;
+    Duplex::handshake(socket, Connection::Server(connection), NEGOTIATION_PATIENCE)
 }
 
 /// One TPKT, which a connection request is.

@@ -394,16 +394,3 @@ fn child_with_argument(parent: u32, argument: &str) -> Option<u32> {
         is_child && read("cmdline").split(|byte| *byte == 0).nth(1) == Some(argument.as_bytes())
     })
 }
-
-/// Memory that a process holds now, in bytes.
-///
-/// # Errors
-/// There is no such process.
-pub fn resident_bytes(pid: u32) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line
-        .and_then(|rest| rest.trim().strip_suffix(" kB"))
-        .context("no VmRSS")?;
-    Ok(kib.trim().parse::<u64>()? * 1024)
-}

@@ -2,10 +2,14 @@
 #![forbid(unsafe_code)]
 
 pub mod browserless;
+pub mod crowd;
+mod drivers;
 pub mod duplex;
 pub mod fake_target;
 pub mod gateway;
+pub mod memory;
 pub mod noise;
+pub mod players;
 pub mod scenario;
 
 pub use browserless::Browser;

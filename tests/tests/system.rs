@@ -1,6 +1,5 @@
 //! The gateway as processes, between hostile clients and targets that misbehave.
 
-#[macro_use]
 #[path = "system/drivers.rs"]
 mod drivers;
 

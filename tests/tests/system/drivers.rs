@@ -3,30 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use postern_parts::wait;
 use postern_tests::gateway::{Configuration, EFFECT};
-use postern_tests::{FakeTarget, Gateway};
-
-/// Makes two tests of each function that takes a driver: one on io_uring, one on epoll.
-macro_rules! on_each_driver {
-    ($($name:ident),+ $(,)?) => {
-        mod io_uring {
-            $(
-                #[test]
-                fn $name() -> anyhow::Result<()> {
-                    super::$name("io_uring")
-                }
-            )+
-        }
-
-        mod epoll {
-            $(
-                #[test]
-                fn $name() -> anyhow::Result<()> {
-                    super::$name("epoll")
-                }
-            )+
-        }
-    };
-}
+use postern_tests::{FakeTarget, Gateway, on_each_driver};
 
 /// The gateway carries a session, and says in log and metrics that `driver` carries it.
 fn serves_on(driver: &str, configuration: Configuration, target: &FakeTarget) -> Result<Gateway> {

@@ -8,9 +8,10 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use postern_parts::wait;
 use postern_tests::browserless::{Frame, WebSocket};
 use postern_tests::fake_target::{FakeTarget, Greeting, Work, send_noise};
-use postern_tests::gateway::{Application, Configuration, EFFECT, resident_bytes};
+use postern_tests::gateway::{Application, Configuration, EFFECT};
+use postern_tests::memory::own_bytes;
 use postern_tests::noise::{Digest, Tally};
-use postern_tests::{Browser, Gateway};
+use postern_tests::{Browser, Gateway, on_each_driver};
 use postern_wire::x224::Protocol;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -165,7 +166,7 @@ fn peers_that_take_nothing_cost_no_memory(driver: &'static str) -> Result<()> {
     let mut stalled = alice.desktop("lab")?;
     let to_deaf = alice.desktop("deaf")?;
     std::thread::sleep(Duration::from_millis(500));
-    let before = resident_bytes(engine)?;
+    let before = own_bytes(engine)?;
 
     let writer = to_deaf.writer();
     // It blocks until the socket's time is over; how it ends is no matter.
@@ -174,7 +175,7 @@ fn peers_that_take_nothing_cost_no_memory(driver: &'static str) -> Result<()> {
     let began = Instant::now();
     let mut peak = before;
     while began.elapsed() < STALL {
-        peak = peak.max(resident_bytes(engine)?);
+        peak = peak.max(own_bytes(engine)?);
         std::thread::sleep(Duration::from_millis(250));
     }
     let grown = peak.saturating_sub(before);
@@ -214,11 +215,11 @@ fn a_thousand_idle_sessions_live_side_by_side(driver: &'static str) -> Result<()
     let engine = gateway.role("engine")?;
     // The first one brings what is allocated once.
     let mut first = alice.desktop("lab")?;
-    let before = resident_bytes(engine)?;
+    let before = own_bytes(engine)?;
     let began = Instant::now();
     let mut desktops = open_many(&alice, IDLE - 1)?;
     let took = began.elapsed();
-    let each = resident_bytes(engine)?.saturating_sub(before) / desktops.len() as u64;
+    let each = own_bytes(engine)?.saturating_sub(before) / desktops.len() as u64;
     println!(
         "{IDLE} idle sessions after {:.1} s, {} KiB each",
         took.as_secs_f32(),

@@ -1,0 +1,152 @@
+//! Peers that take nothing, for good, beside people who work.
+
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, ensure};
+use postern_engine::resources::cores;
+use postern_parts::wait;
+use postern_relay::memory::FLOW_BYTES_MAX;
+use postern_tests::browserless::WebSocket;
+use postern_tests::fake_target::{FakeTarget, Greeting, Work, send_noise};
+use postern_tests::gateway::{Application, Configuration};
+use postern_tests::memory::own_bytes;
+use postern_tests::noise::Tally;
+use postern_tests::players::play;
+use postern_tests::{Browser, Gateway, on_each_driver};
+use postern_wire::x224::Protocol;
+
+use crate::turn;
+
+const PLAYERS: usize = 100;
+
+/// Browsers that stop reading, and as many targets.
+const STALLED: usize = 4;
+
+/// More than all buffers on the way take.
+const FLOOD_BYTES: u64 = 1 << 30;
+
+/// More than a core's receive buffers: what they take is taken before memory is measured.
+const WARM_UP_BYTES: u64 = 32 << 20;
+
+const PLAY: Duration = Duration::from_secs(4);
+
+/// What stalls has stalled within this time.
+const FLOOD_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the allocator may round up, for all flows together.
+const SPARE_BYTES: u64 = 1 << 20;
+
+/// A flow that held up its core would hold up players for as long as they are watched; a machine that
+/// has other work holds them up for as long as a turn of that takes.
+pub fn bound(alone: Duration) -> Duration {
+    2 * alone + Duration::from_millis(100)
+}
+
+on_each_driver!(stalled_peers_cost_the_others_no_time_and_the_engine_little_memory);
+
+fn stalled_peers_cost_the_others_no_time_and_the_engine_little_memory(
+    driver: &'static str,
+) -> Result<()> {
+    let _turn = turn();
+    let echo = FakeTarget::echo()?;
+    let choose = Greeting::Choose(Protocol::Nla);
+    let flood = Work::Source {
+        bytes: FLOOD_BYTES,
+        seed: 3,
+    };
+    let (source, deaf) = (
+        FakeTarget::start(choose, flood)?,
+        FakeTarget::start(choose, Work::Stall)?,
+    );
+    let mut configuration = Configuration::for_target(echo.address)
+        .with(Application::new("source", source.address))
+        .with(Application::new("deaf", deaf.address))
+        .limit("sessions_per_user_max", 2 * PLAYERS as u64)
+        .driver(driver);
+    // All on one: who stalls is on the core of everybody.
+    configuration.cores = cores().into_iter().take(1).collect();
+    let gateway = Gateway::start(configuration)?;
+    let mut alice = gateway.signed_in("alice", "lab")?;
+    alice.open("source")?;
+    alice.open("deaf")?;
+    let engine = gateway.role("engine")?;
+    let mut players = (0..PLAYERS)
+        .map(|_| alice.desktop("lab"))
+        .collect::<Result<Vec<_>>>()?;
+    warm_up(&alice)?;
+    let alone = play(&mut players, PLAY)?;
+    let before = own_bytes(engine)?;
+
+    let (readers, writers) = stall(&alice)?;
+    let held = wait::until("the stall", FLOOD_PATIENCE, || {
+        let carried = || Ok(gateway.metrics()?.sum("postern_relay_bytes_total"));
+        let before: Result<f64> = carried();
+        std::thread::sleep(Duration::from_millis(500));
+        Ok((before? == carried()?).then_some(()))
+    });
+    held?;
+    let beside = play(&mut players, PLAY)?;
+    let grown = own_bytes(engine)?.saturating_sub(before);
+    let live = gateway.metrics()?.sum("postern_sessions_live") as usize;
+    ensure!(live == PLAYERS + 2 * STALLED, "{live} desktops live");
+    for (stalled, _) in &writers {
+        stalled.cut();
+    }
+    readers.iter().for_each(WebSocket::cut);
+    for (_, writing) in writers {
+        writing.join().map_err(|_| anyhow!("a writer panicked"))?;
+    }
+    // A machine that became busy meanwhile is busy still.
+    let after = play(&mut players, PLAY)?;
+
+    println!(
+        "p99 of {PLAYERS}: {:?} alone, {:?} beside {} that stall ({:?} at most), {:?} after; \
+         engine: {} KiB more",
+        alone.p99(),
+        beside.p99(),
+        2 * STALLED,
+        beside.longest(),
+        after.p99(),
+        grown >> 10
+    );
+    let bound = bound(alone.p99().max(after.p99()));
+    ensure!(beside.p99() <= bound, "more than {bound:?}");
+    let flows = 2 * STALLED as u64 * FLOW_BYTES_MAX as u64;
+    ensure!(grown <= flows + SPARE_BYTES, "{grown} bytes more");
+    Ok(())
+}
+
+/// Carries bulk both ways, through every buffer that the core has.
+fn warm_up(alice: &Browser) -> Result<()> {
+    let mut desktop = alice.desktop("lab")?;
+    let writer = desktop.writer();
+    let writing = std::thread::spawn(move || {
+        send_noise(WARM_UP_BYTES, 2, |chunk| writer.send(chunk))?;
+        writer.close(1000)
+    });
+    let mut tally = Tally::default();
+    desktop.drain(&mut tally, FLOOD_PATIENCE)?;
+    ensure!(tally.bytes() == WARM_UP_BYTES);
+    writing.join().map_err(|_| anyhow!("a writer panicked"))??;
+    Ok(())
+}
+
+type Writing = (WebSocket, JoinHandle<()>);
+
+/// Browsers that never read what their targets flood them with, and browsers that flood targets which
+/// never read.
+fn stall(alice: &Browser) -> Result<(Vec<WebSocket>, Vec<Writing>)> {
+    let (mut readers, mut writers) = (Vec::new(), Vec::new());
+    for _ in 0..STALLED {
+        readers.push(alice.desktop("source")?);
+        let to_deaf = alice.desktop("deaf")?;
+        let writer = to_deaf.writer();
+        // It fails when the socket's time is over or the test is: how it ends is no matter.
+        let writing = std::thread::spawn(move || {
+            drop(send_noise(FLOOD_BYTES, 4, |chunk| writer.send(chunk)));
+        });
+        writers.push((to_deaf, writing));
+    }
+    Ok((readers, writers))
+}
