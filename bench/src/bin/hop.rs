@@ -1,9 +1,10 @@
 //! The engine's relay as a bare hop: what it costs without login, policy and audit, on the ways that
 //! other relays have too.
 
-use std::net::SocketAddr;
+use std::net::{AddrParseError, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -43,8 +44,9 @@ struct Arguments {
     way: Way,
     #[arg(long)]
     listen: SocketAddr,
+    /// An address, or `unix:` and the path of a stream socket.
     #[arg(long)]
-    target: SocketAddr,
+    target: Target,
     #[arg(long, default_value_t = 0)]
     core: usize,
     #[arg(long, default_value = "io_uring")]
@@ -59,12 +61,29 @@ struct Arguments {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Way {
-    /// TCP to TCP.
+    /// TCP to the target as it comes.
     Passthrough,
-    /// WebSocket to TCP.
+    /// WebSocket to the target.
     Ws,
-    /// WebSocket in TLS to TCP.
+    /// WebSocket in TLS to the target.
     Wss,
+}
+
+#[derive(Debug, Clone)]
+enum Target {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl FromStr for Target {
+    type Err = AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix("unix:") {
+            Some(path) => Ok(Self::Unix(path.into())),
+            None => text.parse().map(Self::Tcp),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -77,7 +96,7 @@ enum Driver {
 /// What every connection needs.
 struct Hop {
     way: Way,
-    target: SocketAddr,
+    target: Target,
     relay: Relay,
     tls: Option<Arc<ServerConfig>>,
 }
@@ -130,7 +149,7 @@ async fn serve(arguments: &Arguments, tls: Option<Arc<ServerConfig>>) -> Result<
     let listener = Listener::bind(arguments.listen)?;
     let hop = Rc::new(Hop {
         way: arguments.way,
-        target: arguments.target,
+        target: arguments.target.clone(),
         relay,
         tls,
     });
@@ -173,7 +192,11 @@ async fn connection(hop: &Hop, mut client: Stream) -> Result<()> {
             (client, flow)
         }
     };
-    let target = net::connect(hop.target).await.context("the target")?;
+    let target = match &hop.target {
+        Target::Tcp(address) => net::connect(*address).await,
+        Target::Unix(path) => net::connect_unix(path).await,
+    };
+    let target = target.context("the target")?;
     let (client, target) = (client.into_descriptor()?, target.into_descriptor()?);
     hop.relay.carry(client, target, flow).await;
     Ok(())

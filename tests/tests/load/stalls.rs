@@ -10,8 +10,7 @@ use postern_relay::memory::FLOW_BYTES_MAX;
 use postern_tests::browserless::WebSocket;
 use postern_tests::fake_target::{FakeTarget, Greeting, Work, send_noise};
 use postern_tests::gateway::{Application, Configuration};
-use postern_tests::memory::own_bytes;
-use postern_tests::noise::Tally;
+use postern_tests::memory::{own_bytes, touch_all_buffers};
 use postern_tests::players::play;
 use postern_tests::{Browser, Gateway, on_each_driver};
 use postern_wire::x224::Protocol;
@@ -26,13 +25,13 @@ const STALLED: usize = 4;
 /// More than all buffers on the way take.
 const FLOOD_BYTES: u64 = 1 << 30;
 
-/// More than a core's receive buffers: what they take is taken before memory is measured.
-const WARM_UP_BYTES: u64 = 32 << 20;
-
 const PLAY: Duration = Duration::from_secs(4);
 
 /// What stalls has stalled within this time.
 const FLOOD_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where nothing moves for so long, nothing will: longer than the engine needs to count.
+const LULL: Duration = Duration::from_millis(1500);
 
 /// What the allocator may round up, for all flows together.
 const SPARE_BYTES: u64 = 1 << 20;
@@ -74,18 +73,17 @@ fn stalled_peers_cost_the_others_no_time_and_the_engine_little_memory(
     let mut players = (0..PLAYERS)
         .map(|_| alice.desktop("lab"))
         .collect::<Result<Vec<_>>>()?;
-    warm_up(&alice)?;
+    touch_all_buffers(&alice, "lab")?;
     let alone = play(&mut players, PLAY)?;
     let before = own_bytes(engine)?;
 
     let (readers, writers) = stall(&alice)?;
-    let held = wait::until("the stall", FLOOD_PATIENCE, || {
-        let carried = || Ok(gateway.metrics()?.sum("postern_relay_bytes_total"));
-        let before: Result<f64> = carried();
-        std::thread::sleep(Duration::from_millis(500));
-        Ok((before? == carried()?).then_some(()))
-    });
-    held?;
+    wait::until("the stall", FLOOD_PATIENCE, || {
+        let carried = gateway.metrics()?.sum("postern_relay_bytes_total");
+        std::thread::sleep(LULL);
+        let later = gateway.metrics()?.sum("postern_relay_bytes_total");
+        Ok((carried == later).then_some(()))
+    })?;
     let beside = play(&mut players, PLAY)?;
     let grown = own_bytes(engine)?.saturating_sub(before);
     let live = gateway.metrics()?.sum("postern_sessions_live") as usize;
@@ -114,21 +112,6 @@ fn stalled_peers_cost_the_others_no_time_and_the_engine_little_memory(
     ensure!(beside.p99() <= bound, "more than {bound:?}");
     let flows = 2 * STALLED as u64 * FLOW_BYTES_MAX as u64;
     ensure!(grown <= flows + SPARE_BYTES, "{grown} bytes more");
-    Ok(())
-}
-
-/// Carries bulk both ways, through every buffer that the core has.
-fn warm_up(alice: &Browser) -> Result<()> {
-    let mut desktop = alice.desktop("lab")?;
-    let writer = desktop.writer();
-    let writing = std::thread::spawn(move || {
-        send_noise(WARM_UP_BYTES, 2, |chunk| writer.send(chunk))?;
-        writer.close(1000)
-    });
-    let mut tally = Tally::default();
-    desktop.drain(&mut tally, FLOOD_PATIENCE)?;
-    ensure!(tally.bytes() == WARM_UP_BYTES);
-    writing.join().map_err(|_| anyhow!("a writer panicked"))??;
     Ok(())
 }
 

@@ -120,7 +120,7 @@ fn counted(gateway: &Gateway, before: &BTreeMap<String, u64>) -> Result<BTreeMap
     wait::until("every connection's count", COUNT_PATIENCE, || {
         let mut counted = gateway.metrics()?.reasons();
         for (reason, count) in &mut counted {
-            *count -= before.get(reason).copied().unwrap_or(0);
+            *count = count.saturating_sub(before.get(reason).copied().unwrap_or(0));
         }
         counted.retain(|_, count| *count > 0);
         let all = counted.values().sum::<u64>() >= u64::from(HANGING + WHOLE);
