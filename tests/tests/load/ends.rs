@@ -50,6 +50,14 @@ struct Swing {
     reading: JoinHandle<(Result<(u16, String)>, Digest)>,
 }
 
+/// How such a desktop ended.
+struct End {
+    /// What it was told, if it was told anything.
+    close: Result<(u16, String)>,
+    received: Digest,
+    sent: u64,
+}
+
 impl Swing {
     fn start(mut desktop: WebSocket) -> Self {
         let (sent, until) = (
@@ -91,14 +99,18 @@ impl Swing {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// How it was told to close and what had come until then; what was sent.
-    fn end(self) -> Result<(Result<(u16, String)>, Digest, u64)> {
+    /// Waits for its end.
+    fn end(self) -> Result<End> {
         let reading = self.reading.join();
         let (close, received) = reading.map_err(|_| anyhow!("a reader panicked"))?;
         // It fails when the desktop ends before it.
         let writing = self.writing.join();
         drop(writing.map_err(|_| anyhow!("a writer panicked"))?);
-        Ok((close, received, self.sent.load(Ordering::Relaxed)))
+        Ok(End {
+            close,
+            received,
+            sent: self.sent.load(Ordering::Relaxed),
+        })
     }
 }
 
@@ -131,12 +143,19 @@ fn a_desktop_that_is_killed_in_full_swing_ends_in_order_and_alone(
     gateway.command(&["sessions", "kill", id.context("it is not listed")?])?;
 
     // It comes where a frame may begin, or it would not be found.
-    let (close, received, sent) = doomed.end()?;
+    let End {
+        close,
+        received,
+        sent,
+    } = doomed.end()?;
     let close = close?;
     ensure!(close == (4000, "killed".to_owned()), "{close:?}");
     let at_target = target.received(1)?.digest;
     let record = gateway.audit().connection(source)?;
-    println!("sent {sent}, target {at_target:?}, back {received:?}, {record:?}");
+    println!(
+        "sent {sent}, at the target {}, back {}",
+        at_target.bytes, received.bytes
+    );
     ensure!(is_beginning(&received)? && is_beginning(&at_target)?);
     ensure!(record.reason.as_deref() == Some("killed"), "{record:?}");
     let (up, down) = (record.bytes_up, record.bytes_down);
@@ -153,7 +172,11 @@ fn a_desktop_that_is_killed_in_full_swing_ends_in_order_and_alone(
     // The other one hears nothing of it.
     let so_far = other.sent();
     other.until.store(so_far + MORE_BYTES, Ordering::Relaxed);
-    let (close, received, sent) = other.end()?;
+    let End {
+        close,
+        received,
+        sent,
+    } = other.end()?;
     ensure!(close?.0 == 1000);
     ensure!(received.bytes == sent && sent >= so_far + MORE_BYTES);
     ensure!(is_beginning(&received)?);
@@ -172,7 +195,9 @@ fn an_engine_that_is_killed_in_full_swing_comes_back(driver: &'static str) -> Re
     until_in_full_swing(&gateway)?;
     let killed = gateway.kill("engine")?;
     for one in doomed {
-        let (close, received, _) = one.end()?;
+        let End {
+            close, received, ..
+        } = one.end()?;
         ensure!(close.is_err(), "nobody was there to say {close:?}");
         ensure!(is_beginning(&received)?);
     }
