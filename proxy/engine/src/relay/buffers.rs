@@ -4,6 +4,9 @@
 //! shadow of that order. Buffers go back in the order in which they were taken, when their bytes and
 //! those of all before them were looked at ([`Buffers::publish`]): neighbours in memory stay neighbours
 //! in the ring, and a bundle is one slice unless it runs over the arena's end.
+//!
+//! Only as many buffers circulate as are needed: the kernel fills them in turn, and a few that are used
+//! again soon stay in the cache.
 
 use std::io;
 use std::ptr::NonNull;
@@ -20,6 +23,8 @@ pub const GROUP: u16 = 0;
 pub struct Shape {
     /// A power of two.
     pub count: u16,
+    /// So many circulate at least.
+    pub count_min: u16,
     pub buffer_bytes: u32,
 }
 
@@ -31,7 +36,8 @@ pub struct UnknownBuffer;
 /// One arena of buffers and the ring that lends them.
 ///
 /// INVARIANT: a buffer is either in the ring, `order[position & mask]` at the position that
-/// `positions` tells, or taken by the kernel and not reported yet, or in `spent`.
+/// `positions` tells, or taken by the kernel and not reported yet, or in `spent`: those circulate, and
+/// their positions are the last ones. Or it is in `reserve`.
 #[derive(Debug)]
 pub struct Buffers {
     ring: Mapping,
@@ -45,6 +51,13 @@ pub struct Buffers {
     tail: u16,
     /// Buffers that were taken and looked at, and did not go back.
     spent: Vec<u16>,
+    /// Buffers that circulate.
+    circulating: u16,
+    reserve: Vec<u16>,
+    /// Most buffers that were spent at once since the last trim.
+    peak: u16,
+    /// Buffers that are to leave the circulation.
+    surplus: u16,
 }
 
 impl Shape {
@@ -75,11 +88,12 @@ impl Buffers {
             positions: vec![0; usize::from(shape.count)].into_boxed_slice(),
             tail: 0,
             spent: Vec::with_capacity(usize::from(shape.count)),
+            circulating: 0,
+            reserve: (0..shape.count).collect(),
+            peak: 0,
+            surplus: 0,
         };
-        for buffer in 0..shape.count {
-            buffers.put(buffer);
-        }
-        buffers.lend();
+        buffers.circulate(shape.count_min);
         Ok(buffers)
     }
 
@@ -122,7 +136,7 @@ impl Buffers {
         let mut run = 0..0;
         loop {
             let buffer = self.order[usize::from(position & self.shape.mask())];
-            if self.spent.len() == usize::from(self.shape.count) {
+            if self.spent.len() == usize::from(self.circulating) {
                 return Err(UnknownBuffer);
             }
             self.spent.push(buffer);
@@ -154,7 +168,8 @@ impl Buffers {
             return;
         }
         let mut spent = std::mem::take(&mut self.spent);
-        let oldest = self.tail.wrapping_sub(self.shape.count);
+        self.peak = self.peak.max(spent.len() as u16);
+        let oldest = self.tail.wrapping_sub(self.circulating);
         // Completions may be reported in another order than buffers were taken in.
         spent.sort_unstable_by_key(|buffer| {
             self.positions[usize::from(*buffer)].wrapping_sub(oldest)
@@ -166,9 +181,44 @@ impl Buffers {
         };
         let complete = spent.iter().enumerate().take_while(in_order).count();
         for buffer in spent.drain(..complete) {
-            self.put(buffer);
+            if self.surplus > 0 {
+                self.surplus -= 1;
+                self.circulating -= 1;
+                self.reserve.push(buffer);
+            } else {
+                self.put(buffer);
+            }
         }
         self.spent = spent;
+        self.lend();
+    }
+
+    /// A receive found no buffer: twice as many circulate from now on, as long as there are more.
+    pub fn grow(&mut self) {
+        self.surplus = 0;
+        self.circulate(self.circulating);
+    }
+
+    /// Half of the buffers leave the circulation if so many were not needed since the last time.
+    pub fn trim(&mut self) {
+        let half = self.circulating / 2;
+        if self.peak <= half && half >= self.shape.count_min && self.surplus == 0 {
+            self.surplus = half;
+        }
+        self.peak = 0;
+    }
+
+    fn circulate(&mut self, more: u16) {
+        // The lowest go first, so that neighbours in memory mostly circulate as neighbours.
+        self.reserve
+            .sort_unstable_by_key(|buffer| std::cmp::Reverse(*buffer));
+        for _ in 0..more {
+            let Some(buffer) = self.reserve.pop() else {
+                break;
+            };
+            self.circulating += 1;
+            self.put(buffer);
+        }
         self.lend();
     }
 

@@ -9,6 +9,7 @@ use super::*;
 
 const SHAPE: Shape = Shape {
     count: 8,
+    count_min: 8,
     buffer_bytes: 64,
 };
 
@@ -126,6 +127,80 @@ proptest! {
             prop_assert!(!is_whole || slices.len() <= 2, "{} slices", slices.len());
             buffers.publish();
         }
+    }
+}
+
+/// How the circulation changes between rounds.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    None,
+    Grow,
+    Trim,
+}
+
+proptest! {
+    #[test]
+    fn buffers_that_join_and_leave_the_circulation_confuse_no_answer(
+        rounds in proptest::collection::vec((1..200_usize, 0..4_usize, change()), 1..200),
+    ) {
+        let shape = Shape { count_min: 2, ..SHAPE };
+        let (mut kernel, mut buffers) = (Kernel::default(), Buffers::new(shape).expect("mapped"));
+        let mut late: Vec<Answer> = Vec::new();
+        for (bytes, looked_at, change) in rounds {
+            late.extend(kernel.receive(&mut buffers, bytes));
+            for answer in late.drain(..looked_at.min(late.len())) {
+                prop_assert_eq!(taken(&mut buffers, &answer).concat(), answer.content.clone());
+            }
+            buffers.publish();
+            match change {
+                Change::None => {}
+                Change::Grow => buffers.grow(),
+                Change::Trim => buffers.trim(),
+            }
+            prop_assert!(buffers.circulating >= shape.count_min);
+            prop_assert!(kernel.free(&buffers) <= buffers.circulating);
+        }
+        for answer in late {
+            prop_assert_eq!(taken(&mut buffers, &answer).concat(), answer.content);
+        }
+        buffers.publish();
+        prop_assert_eq!(kernel.free(&buffers), buffers.circulating);
+        prop_assert_eq!(buffers.circulating as usize + buffers.reserve.len(), SHAPE.count as usize);
+    }
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![Just(Change::None), Just(Change::Grow), Just(Change::Trim)]
+}
+
+#[test]
+fn the_circulation_doubles_when_it_does_not_suffice_and_halves_when_less_does() {
+    let shape = Shape {
+        count_min: 2,
+        ..SHAPE
+    };
+    let (mut kernel, mut buffers) = (Kernel::default(), Buffers::new(shape).expect("mapped"));
+    let mut use_up = |buffers: &mut Buffers, count: usize| {
+        let answer = kernel
+            .receive(buffers, count * 64)
+            .expect("there are buffers");
+        taken(buffers, &answer);
+        buffers.publish();
+    };
+    buffers.grow();
+    buffers.grow();
+    buffers.grow();
+    assert_eq!(buffers.circulating, 8, "there are no more");
+    use_up(&mut buffers, 5);
+    buffers.trim();
+    use_up(&mut buffers, 1);
+    assert_eq!(buffers.circulating, 8, "five were needed");
+    for circulating in [4, 2, 2] {
+        buffers.trim();
+        for _ in 0..4 {
+            use_up(&mut buffers, 1);
+        }
+        assert_eq!(buffers.circulating, circulating);
     }
 }
 

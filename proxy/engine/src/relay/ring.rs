@@ -144,6 +144,9 @@ impl Running<'_> {
         if now >= self.published.plus_ms(PUBLISH_MS) {
             self.published = now;
             self.desk.publish(self.machine.tally());
+            if let Some(buffers) = &mut self.buffers {
+                buffers.trim();
+            }
         }
     }
 
@@ -323,6 +326,9 @@ impl Running<'_> {
         }
         // All buffers are back: whoever found none is asked again, so nobody waits in vain.
         if self.completions.is_empty() && std::mem::take(&mut self.is_starved) {
+            if let Some(buffers) = &mut self.buffers {
+                buffers.grow();
+            }
             self.machine.buffers_back();
         }
         Ok(())

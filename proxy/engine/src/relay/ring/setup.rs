@@ -60,11 +60,13 @@ impl From<ReceiveMode> for Receiving {
         let shape = match mode {
             ReceiveMode::CappedBundles => Shape {
                 count: 256,
+                count_min: 16,
                 // Not a power of two: the first bytes of all buffers would share a few lines of the cache.
                 buffer_bytes: 16 * 1024 + 320,
             },
             ReceiveMode::Single => Shape {
                 count: 64,
+                count_min: 8,
                 buffer_bytes: 64 * 1024,
             },
         };
@@ -110,6 +112,7 @@ impl Ring {
 fn receive_mode() -> io::Result<ReceiveMode> {
     const SMALL: Shape = Shape {
         count: 8,
+        count_min: 8,
         buffer_bytes: 4096,
     };
     const CAP: u32 = 2 * SMALL.buffer_bytes;

@@ -30,6 +30,7 @@ const TINY: Receiving = Receiving {
     mode: ReceiveMode::CappedBundles,
     shape: Shape {
         count: 8,
+        count_min: 2,
         buffer_bytes: 16 * 1024,
     },
 };
