@@ -11,7 +11,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Serve
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, HandshakeKind, ServerConfig, SignatureScheme,
+    CipherSuite, ClientConfig, DigitallySignedStruct, Error, HandshakeKind, ServerConfig,
+    SignatureScheme,
 };
 
 use super::work::Groups;
@@ -185,11 +186,15 @@ fn encrypt<Data>(
     Ok(())
 }
 
-/// ring's ciphers, with the key exchange that browsers have today.
+/// ring's ciphers, in the order and with the key exchange that browsers have today.
 #[must_use]
 pub fn provider(groups: Groups) -> CryptoProvider {
     let mut provider = rustls::crypto::ring::default_provider();
     if groups == Groups::Browser {
+        // Chromium and Firefox ask for AES-128 first.
+        provider
+            .cipher_suites
+            .sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
         provider
             .kx_groups
             .insert(0, aws_lc_rs::kx_group::X25519MLKEM768);
