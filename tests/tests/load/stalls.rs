@@ -25,7 +25,10 @@ const STALLED: usize = 4;
 /// More than all buffers on the way take.
 const FLOOD_BYTES: u64 = 1 << 30;
 
-const PLAY: Duration = Duration::from_secs(4);
+/// Players are watched so often, and this long each time. Who holds them up does it every time;
+/// other work of the machine does not.
+const TIMES: usize = 3;
+const PLAY: Duration = Duration::from_secs(2);
 
 /// What stalls has stalled within this time.
 const FLOOD_PATIENCE: Duration = Duration::from_secs(30);
@@ -74,7 +77,7 @@ fn stalled_peers_cost_the_others_no_time_and_the_engine_little_memory(
         .map(|_| alice.desktop("lab"))
         .collect::<Result<Vec<_>>>()?;
     touch_all_buffers(&alice, "lab")?;
-    let alone = play(&mut players, PLAY)?;
+    let alone = usual_p99(&mut players)?;
     let before = own_bytes(engine)?;
 
     let (readers, writers) = stall(&alice)?;
@@ -84,7 +87,7 @@ fn stalled_peers_cost_the_others_no_time_and_the_engine_little_memory(
         let later = gateway.metrics()?.sum("postern_relay_bytes_total");
         Ok((carried == later).then_some(()))
     })?;
-    let beside = play(&mut players, PLAY)?;
+    let beside = usual_p99(&mut players)?;
     let grown = own_bytes(engine)?.saturating_sub(before);
     let live = gateway.metrics()?.sum("postern_sessions_live") as usize;
     ensure!(live == PLAYERS + 2 * STALLED, "{live} desktops live");
@@ -96,23 +99,27 @@ fn stalled_peers_cost_the_others_no_time_and_the_engine_little_memory(
         writing.join().map_err(|_| anyhow!("a writer panicked"))?;
     }
     // A machine that became busy meanwhile is busy still.
-    let after = play(&mut players, PLAY)?;
+    let after = usual_p99(&mut players)?;
 
     println!(
-        "p99 of {PLAYERS}: {:?} alone, {:?} beside {} that stall ({:?} at most), {:?} after; \
+        "p99 of {PLAYERS}: {alone:?} alone, {beside:?} beside {} that stall, {after:?} after; \
          engine: {} KiB more",
-        alone.p99(),
-        beside.p99(),
         2 * STALLED,
-        beside.longest(),
-        after.p99(),
         grown >> 10
     );
-    let bound = bound(alone.p99().max(after.p99()));
-    ensure!(beside.p99() <= bound, "more than {bound:?}");
+    let bound = bound(alone.max(after));
+    ensure!(beside <= bound, "{beside:?} are more than {bound:?}");
     let flows = 2 * STALLED as u64 * FLOW_BYTES_MAX as u64;
     ensure!(grown <= flows + SPARE_BYTES, "{grown} bytes more");
     Ok(())
+}
+
+/// The median of what `TIMES` looks find.
+fn usual_p99(players: &mut [WebSocket]) -> Result<Duration> {
+    let looks = (0..TIMES).map(|_| Ok(play(players, PLAY)?.p99()));
+    let mut found = looks.collect::<Result<Vec<_>>>()?;
+    found.sort_unstable();
+    Ok(found[TIMES / 2])
 }
 
 type Writing = (WebSocket, JoinHandle<()>);
