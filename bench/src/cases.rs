@@ -107,8 +107,15 @@ const MIB: u64 = 1 << 20;
 /// Seconds that a ping-pong is measured for.
 const PING_SECONDS: f64 = 3.0;
 
-/// Messages that are under way at a time while the number of sessions grows.
-const GROWTH_IN_FLIGHT: usize = 50;
+/// Numbers of sessions whose costs are compared with that of the first.
+const GROWTH: [usize; 4] = [50, 1, 500, 5000];
+
+/// Messages a second of each of them, as of somebody who works.
+const GROWTH_HERTZ: f64 = 4.0;
+
+/// Messages that are under way at a time, whatever the number of sessions, where it is the caches that
+/// are looked at.
+const COLD_IN_FLIGHT: usize = 50;
 
 /// All cases, in the order in which they run.
 #[must_use]
@@ -334,12 +341,20 @@ fn ourselves() -> Vec<Case> {
     vec![
         Case {
             name: "growth",
-            proves: "a message costs the same however many sessions there are",
+            proves: "a session costs the same however many there are",
+            paths: &[Path::Wss],
+            peers: ITSELF,
+            task: Task::Series(GROWTH.map(paced).to_vec()),
+            ..cpu_per_message(ping(0, 0))
+        },
+        Case {
+            name: "growth-cold",
+            proves: "what the caches lose when the same few messages wander over ever more sessions",
             paths: &[Path::Wss],
             peers: ITSELF,
             task: Task::Series(
                 [50, 500, 5000]
-                    .map(|sessions| ping(sessions, GROWTH_IN_FLIGHT))
+                    .map(|sessions| ping(sessions, COLD_IN_FLIGHT))
                     .to_vec(),
             ),
             ..cpu_per_message(ping(0, 0))
@@ -363,6 +378,16 @@ fn bulk(direction: Direction, flows: usize, bytes_per_flow: u64) -> Work {
         flows,
         bytes_per_flow,
     }
+}
+
+fn paced(sessions: usize) -> Work {
+    Work::Ping(Ping {
+        connections: sessions,
+        in_flight: sessions,
+        seconds: 5.0,
+        pace: Pace::Hertz(GROWTH_HERTZ),
+        stalled: 0,
+    })
 }
 
 fn ping(connections: usize, in_flight: usize) -> Work {

@@ -99,7 +99,7 @@ mod tests {
         let all = [
             (Micro::Decision, 1),
             (Micro::TokenVerify, 1),
-            (Micro::Masking, 4),
+            (Micro::Masking, 5),
             (Micro::Handshake, 8),
             (Micro::Record, 2),
         ];

@@ -35,6 +35,7 @@ fn cases_are_complete_and_names_are_their_own() {
         "handshake",
         "record",
         "growth",
+        "growth-cold",
         "stalled-reader",
     ];
     let all = all();

@@ -1,6 +1,8 @@
 //! Masking [RFC 6455 §5.3]; the same operation masks and unmasks.
 
-/// Bytes that are masked at once: LLVM turns a row of these into the widest vectors there are.
+/// Bytes that are masked at once: LLVM turns a row of these into vectors. Those that every processor of the
+/// architecture has are as fast as wider ones chosen at run time: memory is what takes the time
+/// (`cargo xtask bench --only masking` has both).
 const WORD: usize = size_of::<u128>();
 
 /// Masks or unmasks `payload` in place, where `offset` is how far into its frame it begins.
