@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustls::ClientConfig;
 
 pub use http::Response;
-pub use trust::provider;
+pub use trust::{Anything, provider};
 pub use websocket::{Frame, Opened, WebSocket};
 
 /// Nothing that a gateway is asked may take longer.

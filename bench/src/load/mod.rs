@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use postern_parts::program;
 use serde::{Deserialize, Serialize};
 
 pub use measured::{Latency, Measured};
@@ -191,12 +192,6 @@ impl Drop for Process {
     }
 }
 
-/// It lies beside this program, or above it when this one is a test.
 fn program() -> Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let folders = own.ancestors().skip(1).take(2);
-    let found = folders
-        .map(|folder| folder.join(PROGRAM))
-        .find(|path| path.is_file());
-    found.with_context(|| format!("{PROGRAM} is not built"))
+    program::beside(PROGRAM)?.with_context(|| format!("{PROGRAM} is not built"))
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use postern_parts::wait;
+use postern_parts::{program, wait};
 use postern_tests::Browser;
 use postern_tests::browserless::APPLICATION_COOKIE;
 
@@ -68,15 +68,14 @@ impl Programs {
     /// # Errors
     /// This program does not know where it lies.
     pub fn find(postern: Option<PathBuf>) -> Result<Self> {
-        let own = std::env::current_exe()?;
-        let beside = |name: &str| {
-            let folders = own.ancestors().skip(1).take(2);
-            let mut found = folders.map(|folder| folder.join(name));
-            found.find(|file| file.is_file()).unwrap_or(name.into())
-        };
+        let beside =
+            |name: &str| Ok::<_, std::io::Error>(program::beside(name)?.unwrap_or(name.into()));
         Ok(Self {
-            postern: postern.unwrap_or_else(|| beside("postern")),
-            hop: beside("postern-bench-hop"),
+            postern: match postern {
+                Some(postern) => postern,
+                None => beside("postern")?,
+            },
+            hop: beside("postern-bench-hop")?,
         })
     }
 }

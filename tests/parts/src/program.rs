@@ -32,6 +32,18 @@ pub fn find(name: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
+/// The program `name` that was built with the one that runs: beside it, or above it when that is a test.
+///
+/// # Errors
+/// The running program does not know where it lies.
+pub fn beside(name: &str) -> std::io::Result<Option<PathBuf>> {
+    let own = std::env::current_exe()?;
+    let folders = own.ancestors().skip(1).take(2);
+    Ok(folders
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file()))
+}
+
 /// # Errors
 /// One of `names` is not installed; the message says how to get it.
 pub fn require(names: &[&str]) -> Result<()> {
