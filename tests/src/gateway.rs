@@ -253,6 +253,15 @@ impl Gateway {
         })
     }
 
+    /// Stops a role where it stands, so that nothing that waits for it is answered.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn freeze(&self, role: &str) -> Result<()> {
+        signal_process(self.role(role)?, Signal::STOP);
+        Ok(())
+    }
+
     /// Kills a role at once, and waits until it is dead; `serve` is to start it again.
     ///
     /// # Errors

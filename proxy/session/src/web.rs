@@ -1,5 +1,6 @@
 //! What is not a session goes to control over a UNIX socket, byte for byte.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -47,34 +48,58 @@ where
     let (mut from_browser, mut to_browser) = split(browser);
     let (mut from_control, mut to_control) = split(control);
     let idle_ms_max = state.limits.stall_ms_max;
+    let browser_ended = Cell::new(false);
     let up = async {
-        pump(core, idle_ms_max, &mut from_browser, &mut to_control).await;
+        let ended = pump(core, idle_ms_max, &mut from_browser, &mut to_control).await;
+        browser_ended.set(ended);
         // The answer may still be under way.
         std::future::pending().await
     };
-    let down = pump(core, idle_ms_max, &mut from_control, &mut to_browser);
-    or(up, down).await;
-    Ok(())
+    let down = async {
+        // Control may have died with this connection in its queue.
+        let first = within(core, idle_ms_max, read_some(&mut from_control)).await;
+        let first = match first {
+            Ok(Ok(bytes)) if !bytes.is_empty() => bytes,
+            Ok(_) if !browser_ended.get() => return Err(Outcome::WebUnavailable),
+            Ok(_) | Err(_) => Vec::new(),
+        };
+        if pass_on(core, idle_ms_max, &first, &mut to_browser).await && !first.is_empty() {
+            pump(core, idle_ms_max, &mut from_control, &mut to_browser).await;
+        }
+        Ok(())
+    };
+    or(up, down).await
 }
 
 /// Carries bytes until the reader ends, then closes the writer. Any error or a long silence ends
 /// it: a web connection that is idle for that long is opened again by the browser when needed.
+/// True when the reader has ended.
 async fn pump<C: Core>(
     core: &C,
     idle_ms_max: u64,
     reader: &mut (impl AsyncRead + Unpin),
     writer: &mut (impl AsyncWrite + Unpin),
-) {
-    while let Ok(Ok(bytes)) = within(core, idle_ms_max, read_some(reader)).await
-        && !bytes.is_empty()
-    {
-        let write = send(writer, &bytes);
-        if !matches!(within(core, idle_ms_max, write).await, Ok(Ok(()))) {
-            return;
+) -> bool {
+    loop {
+        let read = within(core, idle_ms_max, read_some(reader)).await;
+        let bytes = read.ok().and_then(Result::ok).unwrap_or_default();
+        if !pass_on(core, idle_ms_max, &bytes, writer).await || bytes.is_empty() {
+            return bytes.is_empty();
         }
     }
-    // A writer that is gone needs no closing.
-    let _ = within(core, CONNECT_MS_MAX, writer.close()).await;
+}
+
+/// Sends bytes, or closes the writer when there are none. False when the writer is gone.
+async fn pass_on<C: Core>(
+    core: &C,
+    idle_ms_max: u64,
+    bytes: &[u8],
+    writer: &mut (impl AsyncWrite + Unpin),
+) -> bool {
+    if bytes.is_empty() {
+        return matches!(within(core, CONNECT_MS_MAX, writer.close()).await, Ok(Ok(())));
+    }
+    matches!(within(core, idle_ms_max, send(writer, bytes)).await, Ok(Ok(())))
 }
 
 /// What arrives next; empty at the end. A connection that waits holds no buffer.

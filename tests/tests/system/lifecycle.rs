@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use postern_parts::wait;
 use postern_tests::browserless::{Opened, WebSocket};
 use postern_tests::gateway::{EFFECT, PASSWORD};
@@ -81,6 +81,28 @@ fn killing_control_leaves_desktops_alone_and_control_comes_back() -> Result<()> 
         verified.status.success(),
         "{}",
         String::from_utf8_lossy(&verified.stdout)
+    );
+    Ok(())
+}
+
+#[test]
+fn a_request_that_control_took_into_its_grave_is_answered() -> Result<()> {
+    let scene = Scene::start(|configuration| configuration)?;
+    scene.gateway.freeze("control")?;
+    let mut waiting = scene.alice.clone();
+    let waiting = std::thread::spawn(move || waiting.get("/"));
+    // It is to be in the queue of the socket, from which nobody takes it.
+    std::thread::sleep(Duration::from_millis(500));
+    ensure!(!waiting.is_finished(), "a frozen control answered");
+    scene.gateway.kill("control")?;
+    let away = waiting
+        .join()
+        .map_err(|_| anyhow!("the request panicked"))??;
+    ensure!(away.status == 503, "{}", away.status);
+    let record = scene.gateway.audit().connection(away.source)?;
+    ensure!(
+        record.reason.as_deref() == Some("web_unavailable"),
+        "{record:?}"
     );
     Ok(())
 }
