@@ -97,9 +97,15 @@ async fn pass_on<C: Core>(
     writer: &mut (impl AsyncWrite + Unpin),
 ) -> bool {
     if bytes.is_empty() {
-        return matches!(within(core, CONNECT_MS_MAX, writer.close()).await, Ok(Ok(())));
+        return matches!(
+            within(core, CONNECT_MS_MAX, writer.close()).await,
+            Ok(Ok(()))
+        );
     }
-    matches!(within(core, idle_ms_max, send(writer, bytes)).await, Ok(Ok(())))
+    matches!(
+        within(core, idle_ms_max, send(writer, bytes)).await,
+        Ok(Ok(()))
+    )
 }
 
 /// What arrives next; empty at the end. A connection that waits holds no buffer.
