@@ -2,7 +2,7 @@
 
 /// Bytes that one receive, from its arming to its end, may bring: a driver arms a receive only when
 /// a flow wants bytes, and never lets it bring more than this.
-pub const RECEIVE_BYTES_MAX: usize = 64 * 1024;
+pub const RECEIVE_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes of a block: what one receive brings, a TLS record that was left unfinished before it, the
 /// framing of both, and the little that may still stand in front of them.

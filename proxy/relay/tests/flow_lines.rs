@@ -4,6 +4,7 @@ mod peers;
 mod trial;
 
 use postern_relay::flow::{Finish, Goodbye, Leg, Line, Times};
+use postern_relay::memory::RECEIVE_BYTES_MAX;
 use postern_relay::{Ended, Flow};
 use postern_wire::websocket::{Opcode, binary_frame, client_frame, close_frame};
 use rustls::CipherSuite;
@@ -294,7 +295,7 @@ fn what_was_read_before_the_flow_comes_first() {
     assert!(flow.seed_plain(Leg::Client, early));
     assert!(flow.seed_plain(Leg::Target, b"greeting"));
     assert!(
-        !flow.seed(Leg::Target, &[0; 1 << 16]),
+        !flow.seed(Leg::Target, &[0; RECEIVE_BYTES_MAX]),
         "no more than a receive brings"
     );
     let mut trial = Trial::new(flow, Some(client_peer), None);
@@ -306,7 +307,7 @@ fn what_was_read_before_the_flow_comes_first() {
 
 #[test]
 fn tiny_pieces_that_swell_to_more_than_a_block_are_kept() {
-    let bytes = pattern(60_000);
+    let bytes = pattern(RECEIVE_BYTES_MAX - 5_000);
     let between = |client: bool, target: bool| {
         let (client, client_peer) = match client {
             true => {
@@ -358,7 +359,8 @@ fn records_that_swell_to_more_than_a_block_are_kept() {
     let mut trial = secured(SUITE);
     trial.run();
     trial.client().is_reading = false;
-    let bytes = pattern(16_000 + 3_900 + 16_384 + 2_800);
+    let tiny = RECEIVE_BYTES_MAX / 23 - 40;
+    let bytes = pattern(16_000 + 3_900 + 16_384 + tiny);
     let (block, rest) = bytes.split_at(16_000 + 3_900);
     let (record, tiny) = rest.split_at(16_384);
     // The socket is full, and what a wanted receive allows stands in the block.

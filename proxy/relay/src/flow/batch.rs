@@ -172,19 +172,19 @@ impl Batch {
         }
     }
 
-    /// Gives every piece to `take`, in order.
+    /// Gives every piece to `take`, in order: the bytes it lies in, and where.
     pub(super) fn each<E>(
         &self,
         kept: &mut [u8],
         came: &mut [u8],
-        mut take: impl FnMut(&mut [u8]) -> Result<(), E>,
+        mut take: impl FnMut(&mut [u8], Range<usize>) -> Result<(), E>,
     ) -> Result<(), E> {
         for piece in &self.pieces[..self.count] {
             let place = match piece.is_kept {
                 true => &mut *kept,
                 false => &mut *came,
             };
-            take(&mut place[piece.start..piece.end])?;
+            take(place, piece.start..piece.end)?;
         }
         Ok(())
     }

@@ -119,8 +119,8 @@ fn decode(
     pool: &mut Pool,
 ) -> Result<(), Interrupt> {
     let mut outlet = to.outlet(pool).map_err(Interrupt::Outlet)?;
-    let decoded = batch.each(from.inbox.filled_mut(), came, |piece| {
-        frames.decode(piece, &mut outlet, load)
+    let decoded = batch.each(from.inbox.filled_mut(), came, |place, piece| {
+        frames.decode(place, piece, &mut outlet, load)
     });
     // What came before a frame that ends it all is still sent on.
     outlet.finish().map_err(Interrupt::Outlet)?;
@@ -142,6 +142,8 @@ fn gather(
         let length = websocket::frame_header(Opcode::Binary, true, batch.bytes, &mut header);
         outlet.push(&header[..length])?;
     }
-    batch.each(from.inbox.filled_mut(), came, |piece| outlet.push(piece))?;
+    batch.each(from.inbox.filled_mut(), came, |place, piece| {
+        outlet.push_from(place, piece)
+    })?;
     outlet.finish()
 }

@@ -1,6 +1,8 @@
 //! The WebSocket side of a flow: frames from the client are decoded where they lie, and what is to be
 //! said to it beside data waits here. Bounded: of pings only the newest is answered.
 
+use std::ops::Range;
+
 use postern_wire::websocket::{
     CONTROL_BYTES_MAX, ControlFrame, Decoder, Event, Opcode, ProtocolError,
 };
@@ -42,18 +44,19 @@ impl Frames {
         }
     }
 
-    /// Decodes all of `bytes` and puts the payload into `outlet`; `load` says how much it was, also
-    /// after an error.
+    /// Decodes all of `place[bytes]` and puts the payload into `outlet`; `load` says how much it was,
+    /// also after an error.
     pub(super) fn decode(
         &mut self,
-        bytes: &mut [u8],
+        place: &mut [u8],
+        mut bytes: Range<usize>,
         outlet: &mut Outlet<'_>,
         load: &mut Load,
     ) -> Result<(), Interrupt> {
-        let start = self.complete(bytes, outlet, load)?;
-        let bytes = &mut bytes[start..];
-        let done = decode(&mut self.decoder, bytes, &mut self.pong, outlet, load)?;
-        let rest = &bytes[done..];
+        bytes.start += self.complete(&place[bytes.clone()], outlet, load)?;
+        let (decoder, pong) = (&mut self.decoder, &mut self.pong);
+        bytes.start = decode(decoder, place, bytes.clone(), pong, outlet, load)?;
+        let rest = &place[bytes];
         if !rest.is_empty() {
             self.join(rest)?;
         }
@@ -73,8 +76,9 @@ impl Frames {
         }
         let joined = bytes.len().min(UNIT_BYTES_MAX - carried);
         self.join(&bytes[..joined])?;
-        let unit = &mut self.carry[..self.carried];
-        let done = decode(&mut self.decoder, unit, &mut self.pong, outlet, load)?;
+        let unit = 0..self.carried;
+        let (decoder, pong) = (&mut self.decoder, &mut self.pong);
+        let done = decode(decoder, &mut self.carry, unit, pong, outlet, load)?;
         if done == 0 && joined == bytes.len() {
             return Ok(joined);
         }
@@ -95,25 +99,29 @@ impl Frames {
     }
 }
 
-/// Decodes what is whole in `bytes`; how many of them are done with.
+/// Decodes what is whole in `place[bytes]`; where the first of them is that is not done with.
 fn decode(
     decoder: &mut Decoder,
-    bytes: &mut [u8],
+    place: &mut [u8],
+    bytes: Range<usize>,
     pong: &mut Option<ControlFrame>,
     outlet: &mut Outlet<'_>,
     load: &mut Load,
 ) -> Result<usize, Interrupt> {
-    let mut done = 0;
+    let mut done = bytes.start;
     loop {
-        let rest = &mut bytes[done..];
+        let rest = &mut place[done..bytes.end];
         let step = decoder.next(rest).map_err(Interrupt::Refused)?;
+        let start = done;
         done += step.consumed;
         match step.event {
             None => return Ok(done),
             Some(Event::Data { payload, last, .. }) => {
-                let payload = &rest[payload];
-                outlet.push(payload).map_err(Interrupt::Outlet)?;
-                load.bytes += payload.len() as u64;
+                let bytes = payload.len() as u64;
+                let payload = start + payload.start..start + payload.end;
+                let pushed = outlet.push_from(place, payload);
+                pushed.map_err(Interrupt::Outlet)?;
+                load.bytes += bytes;
                 load.messages += u64::from(last);
             }
             // [RFC 6455 §5.5.3] Only the most recent ping needs an answer.

@@ -1,5 +1,7 @@
 //! One leg of a flow: its line, what came and can't be sent on yet, what is to be sent, and how far it has ended.
 
+use std::ops::Range;
+
 use crate::flow::{Finish, Line};
 use crate::memory::{BLOCK_BYTES, Pool, Queue, RECEIVE_BYTES_MAX};
 use crate::record::{
@@ -274,6 +276,18 @@ impl Outlet<'_> {
                 .then_some(())
                 .ok_or(RecordError::NoRoom),
             Self::Sealed(writer) => writer.push(bytes),
+        }
+    }
+
+    /// As [`Self::push`] of `place[bytes]`; what `place` holds is the same before and after.
+    pub(super) fn push_from(
+        &mut self,
+        place: &mut [u8],
+        bytes: Range<usize>,
+    ) -> Result<(), RecordError> {
+        match self {
+            Self::Plain(..) => self.push(&place[bytes]),
+            Self::Sealed(writer) => writer.push_from(place, bytes),
         }
     }
 

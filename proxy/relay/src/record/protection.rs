@@ -2,12 +2,7 @@
 
 use std::ops::Range;
 
-#[cfg(feature = "fips")]
-use aws_lc_rs::aead;
-#[cfg(not(feature = "fips"))]
-use ring::aead;
-
-use aead::{Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::aead::{self, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use rustls::ConnectionTrafficSecrets;
 
 use super::header::{Content, HEADER_BYTES, Header};
@@ -44,6 +39,21 @@ enum Layout {
     Tls12Gcm,
     /// [RFC 5246 §6.2.3.3, RFC 7905 §2] As before, but no part of the nonce is sent.
     Tls12ChaCha,
+}
+
+/// Bytes of [`Additional`], at most.
+const ADDITIONAL_BYTES_MAX: usize = 13;
+
+/// What is authenticated beside a record's ciphertext.
+struct Additional {
+    bytes: [u8; ADDITIONAL_BYTES_MAX],
+    used: usize,
+}
+
+impl AsRef<[u8]> for Additional {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.used]
+    }
 }
 
 /// Protects, or unprotects, the records of one direction under one key.
@@ -142,15 +152,8 @@ impl Protection {
         };
         let nonce = Nonce::assume_unique_for_key(nonce);
         let sealed = &mut record[start..];
-        let plain = match self.layout {
-            Layout::Tls13 => self
-                .key
-                .open_in_place(nonce, Aad::from(header.bytes), sealed),
-            Layout::Tls12Gcm | Layout::Tls12ChaCha => {
-                let aad = self.aad(header, sealed.len() - TAG_BYTES);
-                self.key.open_in_place(nonce, Aad::from(aad), sealed)
-            }
-        };
+        let additional = self.additional(header, sealed.len() - TAG_BYTES);
+        let plain = self.key.open_in_place(nonce, Aad::from(additional), sealed);
         let plain: &[u8] = plain.map_err(|_| RecordError::Forged)?;
         let (content, length) = match self.layout {
             Layout::Tls13 => unpad(plain)?,
@@ -171,42 +174,76 @@ impl Protection {
         space: &mut [u8],
         length: usize,
     ) -> Result<usize, RecordError> {
-        let start = self.payload_start();
-        let end = start + length + self.trailer_bytes();
+        let end = self.payload_start() + length + self.trailer_bytes();
         let record = space.get_mut(..end).ok_or(RecordError::NoRoom)?;
+        let (nonce, additional) = self.frame(content, record, length);
+        if self.layout == Layout::Tls13 {
+            record[end - TAG_BYTES - INNER_CONTENT_BYTES] = content as u8;
+        }
+        let (plain, trailer) =
+            record[self.payload_start()..].split_at_mut(end - self.payload_start() - TAG_BYTES);
+        let tag = self
+            .key
+            .seal_in_place_separate_tag(nonce, Aad::from(additional), plain);
+        // The number is used up even when sealing failed: a nonce never serves twice.
+        self.count()?;
+        trailer.copy_from_slice(tag.map_err(|_| RecordError::Sealing)?.as_ref());
+        Ok(end)
+    }
+
+    /// Seals a record in `space` whose plaintext stands there for the first `length` bytes only; the
+    /// rest is read where it lies, `place[rest]`, which spares a copy. A byte of `place` must follow
+    /// the rest; it is the same before and after. How long the record has become.
+    pub(super) fn seal_joined(
+        &mut self,
+        content: Content,
+        space: &mut [u8],
+        length: usize,
+        place: &mut [u8],
+        rest: Range<usize>,
+    ) -> Result<usize, RecordError> {
+        let whole = length + rest.len();
+        let end = self.payload_start() + whole + self.trailer_bytes();
+        let record = space.get_mut(..end).ok_or(RecordError::NoRoom)?;
+        let (nonce, additional) = self.frame(content, record, whole);
+        let (plain, joined) = record[self.payload_start()..].split_at_mut(length);
+        let behind = place[rest.end];
+        let from = match self.layout {
+            Layout::Tls13 => {
+                place[rest.end] = content as u8;
+                rest.start..rest.end + INNER_CONTENT_BYTES
+            }
+            Layout::Tls12Gcm | Layout::Tls12ChaCha => rest.clone(),
+        };
+        let sealed = self.key.seal_in_place_scatter(
+            nonce,
+            Aad::from(additional),
+            plain,
+            &place[from],
+            joined,
+        );
+        place[rest.end] = behind;
+        self.count()?;
+        sealed.map_err(|_| RecordError::Sealing)?;
+        Ok(end)
+    }
+
+    /// Writes what stands before the ciphertext of the next `record`, which carries `length` bytes.
+    fn frame(&self, content: Content, record: &mut [u8], length: usize) -> (Nonce, Additional) {
         let nonce = self.nonce();
         let outer = match self.layout {
-            Layout::Tls13 => {
-                record[start + length] = content as u8;
-                Content::ApplicationData
-            }
+            Layout::Tls13 => Content::ApplicationData,
             Layout::Tls12Gcm => {
-                record[HEADER_BYTES..start]
+                record[HEADER_BYTES..][..EXPLICIT_NONCE_BYTES]
                     .copy_from_slice(&nonce[NONCE_LEN - EXPLICIT_NONCE_BYTES..]);
                 content
             }
             Layout::Tls12ChaCha => content,
         };
-        let header = Header::ours(outer, end - HEADER_BYTES);
+        let header = Header::ours(outer, record.len() - HEADER_BYTES);
         record[..HEADER_BYTES].copy_from_slice(&header.bytes);
-
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let (plain, trailer) = record[start..].split_at_mut(end - start - TAG_BYTES);
-        let tag = match self.layout {
-            Layout::Tls13 => {
-                self.key
-                    .seal_in_place_separate_tag(nonce, Aad::from(header.bytes), plain)
-            }
-            Layout::Tls12Gcm | Layout::Tls12ChaCha => {
-                let aad = self.aad(&header, length);
-                self.key
-                    .seal_in_place_separate_tag(nonce, Aad::from(aad), plain)
-            }
-        };
-        // The number is used up even when sealing failed: a nonce never serves twice.
-        self.count()?;
-        trailer.copy_from_slice(tag.map_err(|_| RecordError::Sealing)?.as_ref());
-        Ok(end)
+        (nonce, self.additional(&header, length))
     }
 
     /// [RFC 8446 §5.3, RFC 7905 §2] The vector with the record's number in its last eight bytes.
@@ -220,14 +257,25 @@ impl Protection {
         nonce
     }
 
-    /// [RFC 5246 §6.2.3.3] What TLS 1.2 authenticates along with `length` bytes of plaintext.
-    fn aad(&self, header: &Header, length: usize) -> [u8; 13] {
-        let ours = Header::ours(header.content, length);
-        let mut aad = [0; 13];
-        aad[..8].copy_from_slice(&self.sequence.to_be_bytes());
-        aad[8..11].copy_from_slice(&header.bytes[..3]);
-        aad[11..].copy_from_slice(&ours.bytes[3..]);
-        aad
+    /// What is authenticated along with `length` bytes of plaintext.
+    fn additional(&self, header: &Header, length: usize) -> Additional {
+        let mut bytes = [0; ADDITIONAL_BYTES_MAX];
+        let used = match self.layout {
+            // [RFC 8446 §5.2]
+            Layout::Tls13 => {
+                bytes[..HEADER_BYTES].copy_from_slice(&header.bytes);
+                HEADER_BYTES
+            }
+            // [RFC 5246 §6.2.3.3]
+            Layout::Tls12Gcm | Layout::Tls12ChaCha => {
+                let ours = Header::ours(header.content, length);
+                bytes[..8].copy_from_slice(&self.sequence.to_be_bytes());
+                bytes[8..11].copy_from_slice(&header.bytes[..3]);
+                bytes[11..].copy_from_slice(&ours.bytes[3..]);
+                ADDITIONAL_BYTES_MAX
+            }
+        };
+        Additional { bytes, used }
     }
 
     fn count(&mut self) -> Result<(), RecordError> {
@@ -290,10 +338,7 @@ impl Protection {
         let header = Header::ours(outer, record.len() + TAG_BYTES - HEADER_BYTES);
         record[..HEADER_BYTES].copy_from_slice(&header.bytes);
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let aad = match self.layout {
-            Layout::Tls13 => header.bytes.to_vec(),
-            Layout::Tls12Gcm | Layout::Tls12ChaCha => self.aad(&header, plain.len()).to_vec(),
-        };
+        let aad = self.additional(&header, plain.len());
         let tag = self
             .key
             .seal_in_place_separate_tag(nonce, Aad::from(aad), &mut record[start..])

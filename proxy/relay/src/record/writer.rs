@@ -1,5 +1,7 @@
 //! Sealing: plaintext is gathered where its record is sealed.
 
+use std::ops::Range;
+
 use super::handshake::KEY_UPDATE_NOT_REQUESTED;
 use super::header::{Content, HEADER_BYTES};
 use super::protection::{
@@ -179,24 +181,59 @@ impl Writer<'_> {
     /// [`RecordError::Exhausted`] when a TLS 1.2 key may not seal more.
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), RecordError> {
         while !bytes.is_empty() {
-            if self.gathered == 0 {
-                self.records.spare_key(self.queue, self.pool)?;
-            }
-            let tx = &self.records.tx;
-            let at = tx.payload_start() + self.gathered;
-            let taken = bytes.len().min(PLAINTEXT_BYTES_MAX - self.gathered);
-            if at + taken + tx.trailer_bytes() > self.queue.room() {
-                return Err(RecordError::NoRoom);
-            }
-            let (now, later) = bytes.split_at(taken);
-            self.queue.space(self.pool)[at..][..taken].copy_from_slice(now);
-            self.gathered += taken;
+            let (now, later) = bytes.split_at(self.begin(bytes.len())?);
+            let at = self.records.tx.payload_start() + self.gathered;
+            self.queue.space(self.pool)[at..][..now.len()].copy_from_slice(now);
+            self.gathered += now.len();
             bytes = later;
             if self.gathered == PLAINTEXT_BYTES_MAX {
                 self.seal()?;
             }
         }
         Ok(())
+    }
+
+    /// As [`Self::push`] of `place[bytes]`, but what fills a record is sealed from where it lies. What
+    /// `place` holds is the same before and after.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn push_from(
+        &mut self,
+        place: &mut [u8],
+        mut bytes: Range<usize>,
+    ) -> Result<(), RecordError> {
+        while self.gathered + bytes.len() >= PLAINTEXT_BYTES_MAX {
+            let taken = self.begin(bytes.len())?;
+            if bytes.start + taken == place.len() {
+                break;
+            }
+            let now = bytes.start..bytes.start + taken;
+            bytes.start += taken;
+            let length = std::mem::take(&mut self.gathered);
+            let space = self.queue.space(self.pool);
+            let content = Content::ApplicationData;
+            let sealed = self
+                .records
+                .tx
+                .seal_joined(content, space, length, place, now)?;
+            self.queue.commit(sealed);
+        }
+        self.push(&place[bytes])
+    }
+
+    /// How many of `bytes` the open record takes, or a new one; there is room for them.
+    fn begin(&mut self, bytes: usize) -> Result<usize, RecordError> {
+        if self.gathered == 0 {
+            self.records.spare_key(self.queue, self.pool)?;
+        }
+        let tx = &self.records.tx;
+        let taken = bytes.min(PLAINTEXT_BYTES_MAX - self.gathered);
+        let end = tx.payload_start() + self.gathered + taken + tx.trailer_bytes();
+        match end <= self.queue.room() {
+            true => Ok(taken),
+            false => Err(RecordError::NoRoom),
+        }
     }
 
     /// Seals what was gathered.

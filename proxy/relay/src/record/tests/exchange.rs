@@ -56,10 +56,18 @@ impl Link {
         for part in data.chunks(WRITER_BYTES_MAX) {
             let mut queue = Queue::default();
             let mut writer = self.ours.writer(&mut queue, &mut self.pool).unwrap();
+            let mut place = part.to_vec();
+            let mut start = 0;
             for piece in self.dice.pieces(part, 20_000) {
-                writer.push(piece).unwrap();
+                let end = start + piece.len();
+                match self.dice.below(3) {
+                    0 => writer.push(piece).unwrap(),
+                    _ => writer.push_from(&mut place, start..end).unwrap(),
+                }
+                start = end;
             }
             writer.finish().unwrap();
+            assert!(place == part, "what was sealed where it lay is as it was");
             assert!(queue.len() <= sealed_len(part.len()));
             self.rustls_takes(queue.filled(), &mut received);
             queue.clear(&mut self.pool);
