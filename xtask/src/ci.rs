@@ -9,7 +9,7 @@ use crate::command::{self, cargo};
 use crate::counts::Counts;
 use crate::report::{self, Part};
 use crate::setup::{self, Purpose};
-use crate::{layers, manual, test, tidy};
+use crate::{ebpf, layers, manual, test, tidy};
 
 /// Runs every check and every test; true when all of them hold.
 ///
@@ -54,6 +54,11 @@ pub fn run() -> Result<bool> {
         &mut checks,
         "manual",
         manual::check().map(|found| report::findings("manual", &found)),
+    );
+    check(
+        &mut checks,
+        "ebpf",
+        ebpf::check().map(|found| report::findings("ebpf", &found)),
     );
     checks.elapsed = start.elapsed();
     test::run_all_after(vec![checks])

@@ -21,6 +21,7 @@ const ARROWS: &[(&str, Arrows)] = &[
     ("postern-audit", Arrows::To(&[])),
     ("postern-web", Arrows::To(&[])),
     ("postern-ebpf-abi", Arrows::To(&[])),
+    ("postern-ebpf", Arrows::To(&["postern-ebpf-abi"])),
     ("postern-snapshot", Arrows::To(&["postern-access"])),
     ("postern-login", Arrows::To(&["postern-access"])),
     (
@@ -67,13 +68,14 @@ const ARROWS: &[(&str, Arrows)] = &[
 ];
 
 /// Crates that decide, encode or decode: they do no I/O and read no clock.
-const PURE: [&str; 6] = [
+const PURE: [&str; 7] = [
     "postern-wire",
     "postern-relay",
     "postern-access",
     "postern-login",
     "postern-snapshot",
     "postern-audit",
+    "postern-ebpf-abi",
 ];
 
 /// Crates that bring I/O with them.

@@ -6,6 +6,7 @@ mod ci;
 mod command;
 mod counts;
 mod demo;
+mod ebpf;
 mod layers;
 mod manifests;
 mod manual;
@@ -45,6 +46,8 @@ enum Task {
     Test(test::Arguments),
     /// Measure the data plane beside HAProxy, nginx, websockify and stunnel.
     Bench(bench::Arguments),
+    /// Build the kernel's programs anew (Debian's BPF compiler), and hold them against their budgets.
+    Ebpf(ebpf::Arguments),
     /// Everything that must hold before a change is taken: format, clippy, tidy, layers, tests.
     Ci,
     /// Check the rules about files that no compiler checks.
@@ -81,6 +84,7 @@ fn run(task: Task) -> Result<bool> {
         Task::Demo(arguments) => demo::run(&arguments).map(|()| true),
         Task::Test(arguments) => test::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Ebpf(arguments) => ebpf::run(&arguments),
         Task::Ci => ci::run(),
         Task::Tidy => Ok(report::findings("tidy", &tidy::check()?)),
         Task::Manual => manual::write().map(|()| true),

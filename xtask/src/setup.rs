@@ -1,5 +1,6 @@
 //! What each purpose needs from Debian, and its installation.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -7,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use postern_parts::program;
 
-use crate::command;
+use crate::{command, ebpf};
 
 /// What something is installed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -24,10 +25,13 @@ pub enum Purpose {
     Browser,
     /// The relays that ours is measured beside.
     Bench,
+    /// The compiler of the kernel's programs.
+    Ebpf,
 }
 
 impl Purpose {
-    /// What building, showing and testing need; the bench's peers come with the bench.
+    /// What building, showing and testing need; the bench's peers come with the bench, the kernel
+    /// programs' compiler with `ebpf` and `ci`.
     pub const ALL: [Self; 5] = [
         Self::Build,
         Self::Shadow,
@@ -39,12 +43,15 @@ impl Purpose {
 
 /// A Debian package and why it is needed.
 struct Package {
-    name: &'static str,
+    name: Cow<'static, str>,
     why: &'static str,
 }
 
 const fn package(name: &'static str, why: &'static str) -> Package {
-    Package { name, why }
+    Package {
+        name: Cow::Borrowed(name),
+        why,
+    }
 }
 
 /// The oldest Node.js that bundles the web client and drives the browser.
@@ -110,6 +117,18 @@ fn packages(purpose: Purpose) -> Vec<Package> {
             package("stunnel4", "TLS to TCP"),
             package("util-linux", "taskset, which keeps each to one core"),
         ],
+        Purpose::Ebpf => {
+            let mut packages = vec![
+                package("rustc-web", "the compiler that fits the next one"),
+                package("libstd-rust-web-dev-bpf", "Rust's `core` for BPF"),
+            ];
+            // Which LLVM fits is known once the compiler is there.
+            packages.extend(ebpf::llvm_major().map(|major| Package {
+                name: Cow::Owned(format!("llvm-{major}")),
+                why: "links, optimises and assembles for BPF",
+            }));
+            packages
+        }
     }
 }
 
@@ -121,7 +140,7 @@ pub fn install(purposes: &[Purpose], dry_run: bool) -> Result<()> {
     let mut missing: Vec<Package> = Vec::new();
     for package in purposes.iter().flat_map(|purpose| packages(*purpose)) {
         let known = missing.iter().any(|other| other.name == package.name);
-        if !known && !is_installed(package.name) {
+        if !known && !is_installed(&package.name) {
             missing.push(package);
         }
     }
@@ -136,7 +155,10 @@ pub fn install(purposes: &[Purpose], dry_run: bool) -> Result<()> {
     if dry_run {
         return Ok(());
     }
-    let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
+    let names: Vec<&str> = missing
+        .iter()
+        .map(|package| package.name.as_ref())
+        .collect();
     apt(&names)
 }
 

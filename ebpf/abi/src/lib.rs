@@ -1,0 +1,45 @@
+//! What the programs in the kernel and their loader must read the same way: map keys and values, verdicts, headers, hashes.
+#![no_std]
+
+pub mod chain;
+pub mod count;
+pub mod flow;
+pub mod siphash;
+pub mod source;
+pub mod table;
+pub mod verdict;
+
+/// Values that maps hold: the kernel copies them byte by byte.
+///
+/// # Safety
+/// The type is `repr(C)` or `repr(transparent)`, has no padding, and every bit pattern, all zeros
+/// included, is a value of it.
+pub unsafe trait Plain: Copy + 'static {}
+
+// SAFETY: integers have no padding and no invalid bit pattern.
+unsafe impl Plain for u64 {}
+
+/// Names of the maps as the object has them.
+pub mod maps {
+    /// Array of maps: its one entry is an array that holds the one table in force.
+    pub const TABLES: &str = "TABLES";
+    /// Packets and bytes of every verdict, for each CPU.
+    pub const COUNTS: &str = "COUNTS";
+    /// Longest prefix of a source → what is done with it.
+    pub const SOURCES: &str = "SOURCES";
+    /// Source → when its next SYN is due.
+    pub const SYNS: &str = "SYNS";
+    /// Programs that `steer` goes on to.
+    pub const NEXT: &str = "NEXT";
+}
+
+/// Names of the programs as the object has them.
+pub mod programs {
+    /// XDP: what becomes of every packet that arrives.
+    pub const STEER: &str = "steer";
+    /// XDP, called by `steer`: what other nodes forwarded here.
+    pub const REDIRECT: &str = "redirect";
+}
+
+/// Index of `redirect` in [`maps::NEXT`].
+pub const NEXT_REDIRECT: u32 = 0;

@@ -1,0 +1,43 @@
+//! The programs that run in the kernel: one function each, which counts the verdict and acts on it.
+#![no_std]
+#![no_main]
+
+mod maps;
+mod packet;
+mod redirect;
+mod steer;
+
+use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use postern_ebpf_abi::verdict::{Action, Verdict};
+
+/// XDP: what becomes of every packet that arrives.
+#[xdp]
+pub fn steer(context: XdpContext) -> u32 {
+    let bytes = packet::frame_bytes(&context);
+    act(steer::judge(&context), bytes)
+}
+
+/// XDP, called by `steer`: what other nodes forwarded here.
+#[xdp]
+pub fn redirect(context: XdpContext) -> u32 {
+    let bytes = packet::frame_bytes(&context);
+    act(redirect::judge(&context), bytes)
+}
+
+#[inline(always)]
+fn act(verdict: Verdict, bytes: u64) -> u32 {
+    maps::count(verdict, bytes);
+    match verdict.action() {
+        Action::Pass => xdp_action::XDP_PASS,
+        Action::Drop => xdp_action::XDP_DROP,
+        Action::Transmit => xdp_action::XDP_TX,
+    }
+}
+
+/// Nothing here panics: the kernel's verifier would refuse the loop.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
