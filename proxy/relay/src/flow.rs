@@ -8,6 +8,7 @@ mod clock;
 mod ending;
 mod forward;
 mod frames;
+mod kernel;
 mod side;
 
 use postern_wire::websocket::Decoder;
@@ -20,6 +21,8 @@ use clock::Clock;
 use ending::Phase;
 use frames::Frames;
 use side::{Input, Output, Side};
+
+pub use kernel::{CLOSE_NOTIFY, KernelLine};
 
 /// The two peers of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,6 +37,8 @@ pub enum Leg {
 pub enum Line {
     Plain,
     Tls(Box<Records>),
+    /// By TLS in the kernel: what we see is plain.
+    Kernel(KernelLine),
 }
 
 /// What becomes of the bytes on their way.
@@ -108,6 +113,8 @@ pub struct Report {
 pub enum Finish {
     /// End of stream.
     Ended,
+    /// Its TLS has said that nothing more comes, where somebody else opens its records.
+    Closed,
     /// Reset, or any other error of the socket.
     Broken,
 }
@@ -132,6 +139,7 @@ pub struct Flow {
 struct Seed {
     plain: Vec<u8>,
     raw: Vec<u8>,
+    has_closed: bool,
 }
 
 impl Flow {
@@ -181,6 +189,11 @@ impl Flow {
         self.seed_with(leg, bytes, |seed| &mut seed.plain)
     }
 
+    /// Tells that the TLS of `leg` had said before the flow began that nothing more comes.
+    pub fn seed_close(&mut self, leg: Leg) {
+        self.seeds.get_or_insert_default()[leg.index()].has_closed = true;
+    }
+
     fn seed_with(&mut self, leg: Leg, bytes: &[u8], of: fn(&mut Seed) -> &mut Vec<u8>) -> bool {
         let seed = &mut self.seeds.get_or_insert_default()[leg.index()];
         let fits = seed.plain.len() + seed.raw.len() + bytes.len() <= RECEIVE_BYTES_MAX;
@@ -198,12 +211,19 @@ impl Flow {
             return;
         };
         for leg in Leg::BOTH {
-            let Seed { plain, raw } = &mut seeds[leg.index()];
+            let Seed {
+                plain,
+                raw,
+                has_closed,
+            } = &mut seeds[leg.index()];
             if !plain.is_empty() {
                 self.forward_plain(leg, plain, cx);
             }
             if !raw.is_empty() {
                 self.received(leg, raw, cx);
+            }
+            if *has_closed {
+                self.finished(leg, Finish::Closed, cx);
             }
         }
     }
@@ -224,6 +244,7 @@ impl Flow {
         let side = self.side_mut(leg);
         if side.input == Input::Open {
             side.input = Input::Finishing(finish);
+            side.has_said_close |= finish == Finish::Closed;
             self.settle(cx);
         }
     }
@@ -231,9 +252,8 @@ impl Flow {
     /// The kernel took the first `bytes` of what was [`Self::outgoing`] to `leg`.
     pub fn sent(&mut self, leg: Leg, bytes: usize, cx: &mut Context<'_>) {
         let was_deaf = !self.wants_bytes(leg.other());
-        let side = self.side_mut(leg);
-        side.sent(bytes, cx);
-        if side.outbox.is_empty() {
+        self.side_mut(leg).sent(bytes, cx);
+        if self.side(leg).outbox.is_empty() {
             self.delivered(leg, cx);
             if leg == Leg::Target && was_deaf {
                 // Whom nobody listened to was not silent.
@@ -243,6 +263,7 @@ impl Flow {
         if self.forwards(leg.other()) && self.side(leg.other()).is_blocked {
             self.forward(leg.other(), &mut [], cx);
         }
+        self.wear(leg, bytes as u64, cx);
         self.settle(cx);
     }
 
@@ -261,6 +282,8 @@ impl Flow {
         if leg == Leg::Client {
             self.clock.input_at = cx.now;
         }
+        self.wear(leg.other(), bytes, cx);
+        self.settle(cx);
     }
 
     /// The kernel holds bytes from `leg` that the other does not take. It is over when

@@ -3,7 +3,7 @@
 mod peers;
 mod trial;
 
-use postern_relay::flow::{Finish, Goodbye, Leg, Line, Times};
+use postern_relay::flow::{CLOSE_NOTIFY, Finish, Framing, Goodbye, KernelLine, Leg, Line, Times};
 use postern_relay::memory::RECEIVE_BYTES_MAX;
 use postern_relay::{Ended, Flow};
 use postern_wire::websocket::{Opcode, binary_frame, client_frame, close_frame};
@@ -386,4 +386,122 @@ fn records_that_swell_to_more_than_a_block_are_kept() {
     trial.run();
     assert!(payload(&trial.client().heard) == bytes);
     assert!(trial.client().heard_close_notify);
+}
+
+/// A client whose records are the kernel's, and this target.
+fn kernel_client(records: u64, target: Line) -> Flow {
+    let client = Line::Kernel(KernelLine::new(records));
+    Flow::framed(client, target, Framing::None, NO_TIMES, goodbye)
+}
+
+#[test]
+fn bytes_under_the_kernels_tls_pass_as_they_are_and_the_end_is_an_alert_after_all_of_them() {
+    let bytes = pattern(300_000);
+    for first in Leg::BOTH {
+        let mut trial = Trial::new(kernel_client(u64::MAX, Line::Plain), None, None);
+        assert!(trial.flow().is_transparent());
+        assert!(trial.flow().is_kernel(Leg::Client) && !trial.flow().is_kernel(Leg::Target));
+        // Data waits behind a full socket, and the good-bye behind the data.
+        trial.client().is_reading = first == Leg::Target;
+        for leg in [first, first.other()] {
+            trial.peer(leg).say(&bytes);
+            trial.peer(leg).finish(match leg {
+                Leg::Client => Finish::Closed,
+                Leg::Target => Finish::Ended,
+            });
+            trial.run();
+        }
+        trial.client().is_reading = true;
+        trial.run();
+        assert!(trial.target().heard == bytes && trial.target().heard_end);
+        assert!(trial.client().heard == [&bytes[..], &CLOSE_NOTIFY].concat());
+        assert!(trial.client().heard_end);
+        assert_eq!((trial.client().alerts, trial.target().alerts), (1, 0));
+        let report = trial.report.expect("it is over");
+        let ended = match first {
+            Leg::Client => Ended::ClientClosed,
+            Leg::Target => Ended::TargetClosed,
+        };
+        assert_eq!(report.ended, ended);
+        let carried = (report.traffic.bytes_up, report.traffic.bytes_down);
+        assert_eq!(carried, (300_000, 300_000), "an alert is no payload");
+    }
+}
+
+#[test]
+fn no_good_bye_is_said_for_a_peer_that_said_none() {
+    // A target that is lost is no end that a client may believe in.
+    let mut trial = Trial::new(kernel_client(u64::MAX, Line::Plain), None, None);
+    trial.target().say(b"half of it");
+    trial.run();
+    trial.target().finish(Finish::Broken);
+    trial.run();
+    assert_eq!(trial.client().heard, b"half of it");
+    assert!(trial.client().heard_end && trial.client().alerts == 0);
+    assert_eq!(trial.ended(), Some(&Ended::TargetLost));
+
+    // Nor is the end of a socket whose TLS was not closed, wherever it was opened.
+    for (finish, is_closed) in [(Finish::Ended, false), (Finish::Closed, true)] {
+        let (target, tickets, peer) = tls_target(SUITE);
+        let mut flow = kernel_client(u64::MAX, target);
+        assert!(flow.seed(Leg::Target, &tickets));
+        let mut trial = Trial::new(flow, None, Some(peer));
+        trial.client().say(b"all there is?");
+        trial.client().finish(finish);
+        trial.run();
+        assert_eq!(trial.target().heard, b"all there is?");
+        assert!(trial.target().heard_end);
+        assert_eq!(trial.target().heard_close_notify, is_closed, "{finish:?}");
+    }
+}
+
+#[test]
+fn a_good_bye_that_was_heard_before_the_flow_is_passed_on_after_what_came_with_it() {
+    let (client, peer) = tls_client(SUITE);
+    let (target, tickets, target_peer) = tls_target(SUITE);
+    let mut flow = Flow::framed(client, target, Framing::None, NO_TIMES, goodbye);
+    assert!(flow.seed(Leg::Target, &tickets));
+    assert!(flow.seed_plain(Leg::Client, b"a request"));
+    flow.seed_close(Leg::Client);
+    let mut trial = Trial::new(flow, Some(peer), Some(target_peer));
+    assert!(!trial.flow().wants_bytes(Leg::Client));
+    trial.run();
+    assert_eq!(trial.target().heard, b"a request");
+    assert!(trial.target().heard_close_notify && trial.target().heard_end);
+    trial.target().say(b"its answer");
+    trial.target().say_close_notify();
+    trial.run();
+    assert_eq!(trial.client().heard, b"its answer");
+    assert!(trial.client().heard_close_notify && trial.client().heard_end);
+    assert_eq!(trial.ended(), Some(&Ended::ClientClosed));
+}
+
+#[test]
+fn a_key_that_the_kernel_can_not_change_ends_its_flow_before_it_is_worn_out() {
+    let sends = |records: u64| {
+        let mut trial = Trial::new(kernel_client(records, Line::Plain), None, None);
+        let mut sends = 0;
+        while trial.ended().is_none() && sends < 100 {
+            trial.target().say(b"one more");
+            trial.run();
+            sends += 1;
+        }
+        (sends, trial.ended().cloned())
+    };
+    assert_eq!(sends(5), (1, Some(Ended::ClientLost)));
+    assert_eq!(sends(50), (10, Some(Ended::ClientLost)));
+    assert_eq!(sends(u64::MAX), (100, None));
+
+    let mut trial = Trial::new(kernel_client(600, Line::Plain), None, None);
+    trial.event(|flow, cx| flow.spliced(Leg::Client, 1 << 30, cx));
+    trial.event(|flow, cx| flow.spliced(Leg::Target, 4 << 20, cx));
+    trial.run();
+    assert_eq!(
+        trial.ended(),
+        None,
+        "what a client sends wears no key of ours"
+    );
+    trial.event(|flow, cx| flow.spliced(Leg::Target, 4 << 20, cx));
+    trial.run();
+    assert_eq!(trial.ended(), Some(&Ended::ClientLost));
 }

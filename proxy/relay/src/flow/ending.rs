@@ -173,7 +173,7 @@ impl Flow {
         while let Some((leg, finish)) = self.next_finish() {
             self.side_mut(leg).input = Input::Finished;
             match finish {
-                Finish::Ended => self.said_all(leg, self.closed(leg), cx),
+                Finish::Ended | Finish::Closed => self.said_all(leg, self.closed(leg), cx),
                 Finish::Broken => self.reset(leg, cx),
             }
         }
@@ -183,6 +183,9 @@ impl Flow {
             }
         }
         self.speak(cx);
+        for side in &mut self.sides {
+            side.say_owed_close(cx);
+        }
         self.advance(cx);
     }
 

@@ -82,6 +82,8 @@ pub(super) struct Side {
     pub(super) output: Output,
     /// Nothing that this leg still sends is sent on.
     pub(super) has_said_all: bool,
+    /// Its TLS has said that nothing more comes, and not to a record layer of ours.
+    pub(super) has_said_close: bool,
     /// The inbox holds what could be sent on if the other leg had room.
     pub(super) is_blocked: bool,
     /// Since when the inbox does.
@@ -103,6 +105,7 @@ impl Side {
             input: Input::Open,
             output: Output::Open,
             has_said_all: false,
+            has_said_close: false,
             is_blocked: false,
             blocked_since: None,
             waits_since: None,
@@ -111,15 +114,17 @@ impl Side {
         }
     }
 
+    /// Whether what comes needs no opening by us.
     pub(super) fn is_plain(&self) -> bool {
-        matches!(self.line, Line::Plain)
+        matches!(self.line, Line::Plain | Line::Kernel(_))
     }
 
     /// Whether nothing can be missing of what this leg has sent until its end.
     pub(super) fn has_ended_whole(&self) -> bool {
         match &self.line {
             Line::Plain => true,
-            Line::Tls(records) => records.is_closed(),
+            Line::Tls(records) => records.is_closed() || self.has_said_close,
+            Line::Kernel(_) => self.has_said_close,
         }
     }
 
@@ -152,7 +157,7 @@ impl Side {
     /// Where payload for this leg goes.
     pub(super) fn outlet<'a>(&'a mut self, pool: &'a mut Pool) -> Result<Outlet<'a>, RecordError> {
         Ok(match &mut self.line {
-            Line::Plain => Outlet::Plain(&mut self.outbox, pool),
+            Line::Plain | Line::Kernel(_) => Outlet::Plain(&mut self.outbox, pool),
             Line::Tls(records) => Outlet::Sealed(records.writer(&mut self.outbox, pool)?),
         })
     }
@@ -230,10 +235,14 @@ impl Side {
             return;
         }
         self.output = Output::Closing;
-        if let (true, Line::Tls(records)) = (is_polite, &mut self.line) {
-            // The peer that misses it sees an end without a good-bye, and that is true then.
-            let _ = records.seal_close_notify(&mut self.outbox, cx.pool);
-            self.queued(cx.now);
+        match &mut self.line {
+            Line::Tls(records) if is_polite => {
+                // The peer that misses it sees an end without a good-bye, and that is true then.
+                let _ = records.seal_close_notify(&mut self.outbox, cx.pool);
+                self.queued(cx.now);
+            }
+            Line::Kernel(kernel) if is_polite => kernel.owe_close(),
+            _ => {}
         }
     }
 

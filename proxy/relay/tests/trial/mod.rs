@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 
-use postern_relay::flow::{Finish, Framing, Goodbye, Leg, Line, Report, Times};
+use postern_relay::flow::{CLOSE_NOTIFY, Finish, Framing, Goodbye, Leg, Line, Report, Times};
 use postern_relay::memory::RECEIVE_BYTES_MAX;
 use postern_relay::{Context, Ended, Flow, Moment, Pool, Records, Tally};
 use postern_wire::websocket::{Decoder, DecoderLimits, Opcode, TextPolicy, client_frame};
@@ -85,6 +85,8 @@ pub struct Peer {
     pub heard_end: bool,
     /// The peer's TLS was told that nothing more comes.
     pub heard_close_notify: bool,
+    /// Sends that were to be an alert of the kernel's.
+    pub alerts: u32,
     is_shut: bool,
 }
 
@@ -347,7 +349,11 @@ impl Trial {
             Deed::Send(leg) => {
                 let bytes = self.flow().outgoing(leg);
                 let sending = (bytes.to_vec(), bytes.as_ptr());
-                self.peer(leg).sending = Some(sending);
+                let is_alert = self.flow().says_close(leg);
+                assert!(!is_alert || sending.0 == CLOSE_NOTIFY);
+                let peer = self.peer(leg);
+                peer.alerts += u32::from(is_alert);
+                peer.sending = Some(sending);
             }
             Deed::Sent(leg) => self.sent(leg, bytes),
             Deed::ShutDown(leg) => {
