@@ -6,6 +6,7 @@ mod sample;
 mod unit;
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
@@ -116,13 +117,18 @@ pub fn run(plan: &Plan) -> Result<Outcome> {
             }
             continue;
         };
-        eprintln!("bench: {name} ({:.0} s)", allowance.seconds.as_secs_f64());
+        let begin = Instant::now();
         let before = Steal::begin()?;
         let ground = field.as_ref().map(|field| field.ground(plan));
         if let Err(error) = unit::run(unit, ground.as_ref(), &allowance, &mut outcome) {
             eprintln!("bench: {name}: {error:#}");
             outcome.failures.push(format!("{name}: {error:#}"));
         }
+        eprintln!(
+            "bench: {name}: {:.0} s of {:.0} s",
+            begin.elapsed().as_secs_f64(),
+            allowance.seconds.as_secs_f64()
+        );
         outcome.notes.extend(before.note(&name)?);
     }
     outcome.notes.push(steal.summary()?);

@@ -3,6 +3,8 @@
 use std::fs;
 
 use anyhow::{Context as _, Result};
+use postern_engine::relay::ktls;
+use postern_relay::record::Library;
 
 /// Stolen time above this part of a case's time is told.
 const STEAL_PART_TOLD: f64 = 0.03;
@@ -67,9 +69,13 @@ pub fn notes() -> Vec<String> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let kernel = read("/proc/sys/kernel/osrelease");
     let mut notes = vec![format!(
-        "machine: {model}, {cores} cores, Linux {}",
-        kernel.trim()
+        "machine: {model}, {cores} cores, Linux {}; ours protects records by {}",
+        kernel.trim(),
+        Library::in_use().name()
     )];
+    if let Err(absence) = ktls::available() {
+        notes.push(format!("TLS is not the kernel's: {absence}"));
+    }
     let others = read("/proc/loadavg");
     let others = others.split(' ').next().and_then(|load| load.parse().ok());
     if others.is_some_and(|others: f64| others > OTHERS_TOLD) {

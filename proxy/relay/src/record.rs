@@ -3,6 +3,7 @@
 //! rustls does the handshake and keeps deriving secrets; it hands the record layer over
 //! ([`rustls::kernel`]) because its own copies every record into memory of its own.
 
+mod cipher;
 mod handshake;
 mod header;
 mod protection;
@@ -23,6 +24,7 @@ use handshake::{Assembler, Message};
 use header::{Content, HEADER_BYTES, Header};
 use protection::{Protection, Version};
 
+pub use cipher::Library;
 pub use writer::{SEAL_OVERHEAD_MAX, Writer, sealed_len};
 
 /// [RFC 8446 §5.1] Plaintext bytes that a record holds at most.

@@ -15,6 +15,7 @@ use postern_engine::doorbell::{self, Doorbell, Wire};
 use postern_engine::front::{Kind, Wanted};
 use postern_engine::net::Listener;
 use postern_engine::{clock, front, relay, resources};
+use postern_relay::record::Library;
 use postern_session::{Outcome, State, Stop};
 use postern_snapshot::{Driver, EngineInfo};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -79,7 +80,8 @@ pub fn run(arguments: &EngineArguments) -> Result<()> {
     });
     node.renew_lease();
     let (handles, threads) = start_cores(&node, kind, &cores, &listen)?;
-    tracing::info!(driver = kind.name(), ?cores, ?listen, "the engine is up");
+    let (driver, records) = (kind.name(), Library::in_use().name());
+    tracing::info!(driver, records, ?cores, ?listen, "the engine is up");
     end_on_signal(node.clone(), handles.clone())?;
     std::thread::Builder::new()
         .name("link".to_owned())

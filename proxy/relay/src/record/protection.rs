@@ -2,14 +2,11 @@
 
 use std::ops::Range;
 
-use aws_lc_rs::aead::{self, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use rustls::ConnectionTrafficSecrets;
 
+use super::cipher::{Algorithm, Cipher, Library, NONCE_BYTES, TAG_BYTES};
 use super::header::{Content, HEADER_BYTES, Header};
 use super::{CHANGE_CIPHER_SPEC, PLAINTEXT_BYTES_MAX, RecordError};
-
-/// Bytes of the tag behind the ciphertext, the same for every cipher.
-pub(super) const TAG_BYTES: usize = 16;
 
 /// [RFC 5288 §3] Bytes of the nonce that TLS 1.2 sends with every AES-GCM record.
 pub(super) const EXPLICIT_NONCE_BYTES: usize = 8;
@@ -44,6 +41,16 @@ enum Layout {
 /// Bytes of [`Additional`], at most.
 const ADDITIONAL_BYTES_MAX: usize = 13;
 
+impl Layout {
+    fn of(version: Version, algorithm: Algorithm) -> Self {
+        match (version, algorithm) {
+            (Version::Tls13, _) => Self::Tls13,
+            (Version::Tls12, Algorithm::Chacha20Poly1305) => Self::Tls12ChaCha,
+            (Version::Tls12, Algorithm::Aes128Gcm | Algorithm::Aes256Gcm) => Self::Tls12Gcm,
+        }
+    }
+}
+
 /// What is authenticated beside a record's ciphertext.
 struct Additional {
     bytes: [u8; ADDITIONAL_BYTES_MAX],
@@ -58,8 +65,8 @@ impl AsRef<[u8]> for Additional {
 
 /// Protects, or unprotects, the records of one direction under one key.
 pub(super) struct Protection {
-    key: LessSafeKey,
-    iv: [u8; NONCE_LEN],
+    cipher: Cipher,
+    iv: [u8; NONCE_BYTES],
     sequence: u64,
     layout: Layout,
 }
@@ -71,24 +78,18 @@ impl Protection {
         (sequence, secrets): (u64, ConnectionTrafficSecrets),
     ) -> Result<Self, RecordError> {
         let (algorithm, key, iv) = match &secrets {
-            ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&aead::AES_128_GCM, key, iv),
-            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&aead::AES_256_GCM, key, iv),
+            ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (Algorithm::Aes128Gcm, key, iv),
+            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (Algorithm::Aes256Gcm, key, iv),
             ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => {
-                (&aead::CHACHA20_POLY1305, key, iv)
+                (Algorithm::Chacha20Poly1305, key, iv)
             }
             _ => return Err(RecordError::Suite),
         };
-        let layout = match version {
-            Version::Tls13 => Layout::Tls13,
-            Version::Tls12 if *algorithm == aead::CHACHA20_POLY1305 => Layout::Tls12ChaCha,
-            Version::Tls12 => Layout::Tls12Gcm,
-        };
-        let key = UnboundKey::new(algorithm, key.as_ref()).map_err(|_| RecordError::Suite)?;
         Ok(Self {
-            key: LessSafeKey::new(key),
+            cipher: Cipher::new(Library::in_use(), algorithm, key.as_ref())?,
             iv: iv.as_ref().try_into().map_err(|_| RecordError::Suite)?,
             sequence,
-            layout,
+            layout: Layout::of(version, algorithm),
         })
     }
 
@@ -145,16 +146,14 @@ impl Protection {
             Layout::Tls13 | Layout::Tls12ChaCha => self.nonce(),
             Layout::Tls12Gcm => {
                 let mut nonce = self.iv;
-                nonce[NONCE_LEN - EXPLICIT_NONCE_BYTES..]
+                nonce[NONCE_BYTES - EXPLICIT_NONCE_BYTES..]
                     .copy_from_slice(&record[HEADER_BYTES..start]);
                 nonce
             }
         };
-        let nonce = Nonce::assume_unique_for_key(nonce);
         let sealed = &mut record[start..];
         let additional = self.additional(header, sealed.len() - TAG_BYTES);
-        let plain = self.key.open_in_place(nonce, Aad::from(additional), sealed);
-        let plain: &[u8] = plain.map_err(|_| RecordError::Forged)?;
+        let plain = self.cipher.open(nonce, additional.as_ref(), sealed)?;
         let (content, length) = match self.layout {
             Layout::Tls13 => unpad(plain)?,
             Layout::Tls12Gcm | Layout::Tls12ChaCha => (header.content, plain.len()),
@@ -180,15 +179,11 @@ impl Protection {
         if self.layout == Layout::Tls13 {
             record[end - TAG_BYTES - INNER_CONTENT_BYTES] = content as u8;
         }
-        let (plain, trailer) =
-            record[self.payload_start()..].split_at_mut(end - self.payload_start() - TAG_BYTES);
-        let tag = self
-            .key
-            .seal_in_place_separate_tag(nonce, Aad::from(additional), plain);
+        let sealed = &mut record[self.payload_start()..];
+        let sealed = self.cipher.seal(nonce, additional.as_ref(), sealed);
         // The number is used up even when sealing failed: a nonce never serves twice.
         self.count()?;
-        trailer.copy_from_slice(tag.map_err(|_| RecordError::Sealing)?.as_ref());
-        Ok(end)
+        sealed.and(Ok(end))
     }
 
     /// Seals a record in `space` whose plaintext stands there for the first `length` bytes only; the
@@ -206,7 +201,6 @@ impl Protection {
         let end = self.payload_start() + whole + self.trailer_bytes();
         let record = space.get_mut(..end).ok_or(RecordError::NoRoom)?;
         let (nonce, additional) = self.frame(content, record, whole);
-        let (plain, joined) = record[self.payload_start()..].split_at_mut(length);
         let behind = place[rest.end];
         let from = match self.layout {
             Layout::Tls13 => {
@@ -215,43 +209,44 @@ impl Protection {
             }
             Layout::Tls12Gcm | Layout::Tls12ChaCha => rest.clone(),
         };
-        let sealed = self.key.seal_in_place_scatter(
-            nonce,
-            Aad::from(additional),
-            plain,
-            &place[from],
-            joined,
-        );
+        let sealed = &mut record[self.payload_start()..];
+        let additional = additional.as_ref();
+        let sealed = self
+            .cipher
+            .seal_joined(nonce, additional, sealed, length, &place[from]);
         place[rest.end] = behind;
         self.count()?;
-        sealed.map_err(|_| RecordError::Sealing)?;
-        Ok(end)
+        sealed.and(Ok(end))
     }
 
     /// Writes what stands before the ciphertext of the next `record`, which carries `length` bytes.
-    fn frame(&self, content: Content, record: &mut [u8], length: usize) -> (Nonce, Additional) {
+    fn frame(
+        &self,
+        content: Content,
+        record: &mut [u8],
+        length: usize,
+    ) -> ([u8; NONCE_BYTES], Additional) {
         let nonce = self.nonce();
         let outer = match self.layout {
             Layout::Tls13 => Content::ApplicationData,
             Layout::Tls12Gcm => {
                 record[HEADER_BYTES..][..EXPLICIT_NONCE_BYTES]
-                    .copy_from_slice(&nonce[NONCE_LEN - EXPLICIT_NONCE_BYTES..]);
+                    .copy_from_slice(&nonce[NONCE_BYTES - EXPLICIT_NONCE_BYTES..]);
                 content
             }
             Layout::Tls12ChaCha => content,
         };
         let header = Header::ours(outer, record.len() - HEADER_BYTES);
         record[..HEADER_BYTES].copy_from_slice(&header.bytes);
-        let nonce = Nonce::assume_unique_for_key(nonce);
         (nonce, self.additional(&header, length))
     }
 
     /// [RFC 8446 §5.3, RFC 7905 §2] The vector with the record's number in its last eight bytes.
     /// rustls makes the nonces of TLS 1.2 AES-GCM in this way, too, and has used the first of them.
-    fn nonce(&self) -> [u8; NONCE_LEN] {
+    fn nonce(&self) -> [u8; NONCE_BYTES] {
         let mut nonce = self.iv;
         let number = self.sequence.to_be_bytes();
-        for (byte, number) in nonce[NONCE_LEN - number.len()..].iter_mut().zip(number) {
+        for (byte, number) in nonce[NONCE_BYTES - number.len()..].iter_mut().zip(number) {
             *byte ^= number;
         }
         nonce
@@ -302,27 +297,15 @@ fn unpad(plain: &[u8]) -> Result<(Content, usize), RecordError> {
 #[cfg(test)]
 impl Protection {
     /// Protection under a key that tests know; as often as it is called, the same.
-    pub(super) fn fixed(version: Version, algorithm: &'static aead::Algorithm) -> Self {
-        let layout = match version {
-            Version::Tls13 => Layout::Tls13,
-            Version::Tls12 if *algorithm == aead::CHACHA20_POLY1305 => Layout::Tls12ChaCha,
-            Version::Tls12 => Layout::Tls12Gcm,
-        };
-        let key: Vec<u8> = (1..).take(algorithm.key_len()).collect();
-        let key = UnboundKey::new(algorithm, &key).expect("the key has the cipher's length");
+    pub(super) fn fixed(version: Version, algorithm: Algorithm) -> Self {
+        let key: Vec<u8> = (1..).take(algorithm.key_bytes()).collect();
         Self {
-            key: LessSafeKey::new(key),
-            iv: [7; NONCE_LEN],
+            cipher: Cipher::new(Library::in_use(), algorithm, &key).expect("the key fits"),
+            iv: [7; NONCE_BYTES],
             sequence: 0,
-            layout,
+            layout: Layout::of(version, algorithm),
         }
     }
-
-    pub(super) const ALGORITHMS: [&aead::Algorithm; 3] = [
-        &aead::AES_128_GCM,
-        &aead::AES_256_GCM,
-        &aead::CHACHA20_POLY1305,
-    ];
 
     pub(super) fn set_sequence(&mut self, sequence: u64) {
         self.sequence = sequence;
@@ -333,17 +316,15 @@ impl Protection {
         let nonce = self.nonce();
         let start = self.payload_start();
         let mut record = vec![0; start];
-        record[HEADER_BYTES..].copy_from_slice(&nonce[NONCE_LEN - (start - HEADER_BYTES)..]);
+        record[HEADER_BYTES..].copy_from_slice(&nonce[NONCE_BYTES - (start - HEADER_BYTES)..]);
         record.extend_from_slice(plain);
         let header = Header::ours(outer, record.len() + TAG_BYTES - HEADER_BYTES);
         record[..HEADER_BYTES].copy_from_slice(&header.bytes);
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        let aad = self.additional(&header, plain.len());
-        let tag = self
-            .key
-            .seal_in_place_separate_tag(nonce, Aad::from(aad), &mut record[start..])
+        let additional = self.additional(&header, plain.len());
+        record.extend_from_slice(&[0; TAG_BYTES]);
+        self.cipher
+            .seal(nonce, additional.as_ref(), &mut record[start..])
             .expect("it is short enough");
-        record.extend_from_slice(tag.as_ref());
         self.sequence += 1;
         record
     }

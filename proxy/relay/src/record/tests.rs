@@ -10,6 +10,7 @@ mod peers;
 
 use rustls::CipherSuite;
 
+use super::cipher::Algorithm;
 use super::handshake::Assembler;
 use super::protection::{Protection, Version};
 use super::{Opened, Patience, Receiving, RecordError, Records, Schedule};
@@ -57,7 +58,7 @@ fn pair(suite: CipherSuite) -> (Records, Records) {
 
 /// A server that opens what the second half seals, under a fixed key: nothing was negotiated.
 fn fixed(version: Version, algorithm: usize) -> (Records, Protection) {
-    let algorithm = Protection::ALGORITHMS[algorithm];
+    let algorithm = Algorithm::ALL[algorithm];
     let protection = || Protection::fixed(version, algorithm);
     let records = Records {
         schedule: Schedule::None,

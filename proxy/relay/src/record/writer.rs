@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
+use super::cipher::TAG_BYTES;
 use super::handshake::KEY_UPDATE_NOT_REQUESTED;
 use super::header::{Content, HEADER_BYTES};
-use super::protection::{
-    EXPLICIT_NONCE_BYTES, INNER_CONTENT_BYTES, Protection, TAG_BYTES, Version,
-};
+use super::protection::{EXPLICIT_NONCE_BYTES, INNER_CONTENT_BYTES, Protection, Version};
 use super::{PLAINTEXT_BYTES_MAX, RecordError, Records, alert};
 use crate::memory::{Pool, Queue};
 
