@@ -5,12 +5,12 @@ mod peers;
 mod trial;
 
 use postern_relay::Ended;
-use postern_relay::flow::{Finish, Goodbye, Leg};
+use postern_relay::flow::{CLOSE_NOTIFY, Finish, Goodbye, Leg};
 use postern_wire::websocket::{Opcode, client_frame};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rustls::CipherSuite;
-use trial::{Deed, KEY, TIMES, Trial, frames, payload, secured, unwrapped};
+use trial::{Deed, KEY, TIMES, Trial, frames, kernel, payload, secured, unwrapped};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -18,6 +18,8 @@ enum Mode {
     WebSocket,
     Secured,
     Unwrapped,
+    /// The client's records are the kernel's.
+    Kernel,
 }
 
 /// What happens next.
@@ -61,6 +63,7 @@ impl Run {
             Mode::WebSocket => Trial::websocket(TIMES),
             Mode::Secured => secured(suite),
             Mode::Unwrapped => unwrapped(suite, TIMES),
+            Mode::Kernel => kernel(TIMES),
         };
         Self {
             mode,
@@ -79,7 +82,7 @@ impl Run {
         match self.mode {
             Mode::Secured => true,
             Mode::Unwrapped => leg == Leg::Client,
-            Mode::Passthrough | Mode::WebSocket => false,
+            Mode::Passthrough | Mode::WebSocket | Mode::Kernel => false,
         }
     }
 
@@ -136,6 +139,9 @@ impl Run {
                 if self.has_tls(leg) && self.can_speak(leg) {
                     self.trial.peer(leg).say_close_notify();
                     self.has_closed[leg.index()] = true;
+                } else if self.mode == Mode::Kernel && leg == Leg::Client {
+                    self.trial.client().finish(Finish::Closed);
+                    self.has_closed[0] = true;
                 }
             }
             Op::Refuse(leg) => {
@@ -195,10 +201,16 @@ impl Run {
         let (mode, ended) = (self.mode, self.trial.ended().cloned());
         let ended = ended.expect("both peers have ended, and all time has passed");
         let heard_up = self.trial.target().heard.clone();
-        let heard_down = match self.is_framed() {
+        let mut heard_down = match self.is_framed() {
             true => payload(&self.trial.client().heard),
             false => self.trial.client().heard.clone(),
         };
+        let heard_close = self.mode == Mode::Kernel
+            && self.trial.client().alerts > 0
+            && heard_down.ends_with(&CLOSE_NOTIFY);
+        if heard_close {
+            heard_down.truncate(heard_down.len() - CLOSE_NOTIFY.len());
+        }
         let [said_up, said_down] = &self.said;
         assert!(said_up.starts_with(&heard_up), "{mode:?} {ended:?} up");
         assert!(
@@ -213,6 +225,7 @@ impl Run {
         let names = [Ended::ClientClosed, Ended::ClientLost, Ended::TargetClosed];
         assert!(names.contains(&ended), "{mode:?} {ended:?}");
         assert!(self.trial.client().heard_end && self.trial.target().heard_end);
+        assert_eq!(heard_close, mode == Mode::Kernel, "{ended:?}");
         if self.is_framed() {
             let frames = frames(&self.trial.client().heard);
             assert!(frames.iter().all(|frame| frame.1.is_some()));
@@ -305,5 +318,10 @@ proptest! {
     #[test]
     fn unwrapped_flows_lose_nothing(script in script()) {
         check(Mode::Unwrapped, script);
+    }
+
+    #[test]
+    fn flows_under_the_kernels_tls_lose_nothing(script in script()) {
+        check(Mode::Kernel, script);
     }
 }

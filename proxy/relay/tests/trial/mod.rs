@@ -8,7 +8,9 @@
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 
-use postern_relay::flow::{CLOSE_NOTIFY, Finish, Framing, Goodbye, Leg, Line, Report, Times};
+use postern_relay::flow::{
+    CLOSE_NOTIFY, Finish, Framing, Goodbye, KernelLine, Leg, Line, Report, Times,
+};
 use postern_relay::memory::RECEIVE_BYTES_MAX;
 use postern_relay::{Context, Ended, Flow, Moment, Pool, Records, Tally};
 use postern_wire::websocket::{Decoder, DecoderLimits, Opcode, TextPolicy, client_frame};
@@ -390,7 +392,13 @@ impl Trial {
             return self.event(|flow, cx| flow.send_failed(leg, cx));
         }
         let room = SOCKET_BYTES - peer.socket.len();
-        let taken = bytes.min(room).min(sending.len());
+        let is_whole = self.flow.as_ref().unwrap().says_close(leg);
+        let taken = match is_whole {
+            // An alert is a record: it goes at once or not at all.
+            true if room < sending.len() => 0,
+            true => sending.len(),
+            false => bytes.min(room).min(sending.len()),
+        };
         peer.socket.extend(&sending[..taken]);
         self.event(|flow, cx| flow.sent(leg, taken, cx));
     }
@@ -469,6 +477,13 @@ pub fn secured(suite: CipherSuite) -> Trial {
     let mut flow = Flow::framed(client, target, websocket(), TIMES, goodbye);
     assert!(flow.seed(Leg::Target, &tickets));
     Trial::new(flow, Some(client_peer), Some(target_peer))
+}
+
+/// A client whose records are the kernel's, and a plain target.
+pub fn kernel(times: Times) -> Trial {
+    let client = Line::Kernel(KernelLine::new(u64::MAX));
+    let flow = Flow::framed(client, Line::Plain, Framing::None, times, goodbye);
+    Trial::new(flow, None, None)
 }
 
 /// A TLS client whose bytes go to a plain target as they are.
