@@ -4,6 +4,7 @@
 mod asked;
 mod backlog;
 mod connection;
+mod hand_over;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +15,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_lite::{AsyncRead, AsyncWrite};
-use postern_relay::Records;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::{ClientConfig, CommonState, ServerConfig};
@@ -23,6 +23,9 @@ use rustls_pki_types::ServerName;
 use asked::Asked;
 use backlog::Backlog;
 use connection::{Connection, Step, Wish};
+
+pub(crate) use hand_over::LEFTOVER_BYTES_MAX;
+pub use hand_over::{HandOver, Leftover};
 
 /// Bytes asked of the socket at once.
 const READ_BYTES: usize = 8 * 1024;
@@ -39,11 +42,6 @@ const INCOMING_BYTES_MAX: usize = 96 * 1024;
 
 /// While this much waits to be sent nothing is read: a peer that asks but takes no answers.
 const OUTGOING_BYTES_MAX: usize = 64 * 1024;
-
-/// What can have arrived too early for its reader: a record that was read in part, another that was
-/// not looked at, and a read behind it.
-pub(crate) const LEFTOVER_BYTES_MAX: usize =
-    RECORD_PAYLOAD_BYTES_MAX + RECORD_BYTES_MAX + READ_BYTES;
 
 const _: () = assert!(
     RECORD_BYTES_MAX + READ_BYTES <= INCOMING_BYTES_MAX,
@@ -65,16 +63,6 @@ pub struct TlsStream<S> {
     peer_closed: bool,
     close_notify_said: bool,
     failure: Option<rustls::Error>,
-}
-
-/// What had arrived when the record layer was handed over. `plaintext` comes before `ciphertext`.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Leftover {
-    pub plaintext: Vec<u8>,
-    /// Not decrypted yet; may end within a record.
-    pub ciphertext: Vec<u8>,
-    /// The peer has said already that nothing more comes.
-    pub closed: bool,
 }
 
 /// Shakes hands with a client.
@@ -238,13 +226,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
 
     /// Reads once from the socket.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.poll_fill_up_to(READ_BYTES, cx)
+    }
+
+    /// Reads at most `bytes` once from the socket.
+    fn poll_fill_up_to(&mut self, bytes: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.incoming.len() + READ_BYTES > INCOMING_BYTES_MAX {
             let error = rustls::Error::General("a handshake message is too long".to_owned());
             return Poll::Ready(Err(invalid(error)));
         }
         // On the stack: who waits holds no buffer.
         let mut chunk = [0; READ_BYTES];
-        let read = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut chunk))?;
+        let chunk = &mut chunk[..bytes.min(READ_BYTES)];
+        let read = ready!(Pin::new(&mut self.socket).poll_read(cx, chunk))?;
         self.incoming.append(&chunk[..read]);
         self.blocked = false;
         Poll::Ready(Ok(read))
@@ -261,52 +255,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
             self.outgoing.consume(written);
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// Gives the record layer away: the socket, its records, and what had arrived.
-    ///
-    /// Waits until everything is sent, and for the rest of a handshake message that was cut.
-    ///
-    /// # Errors
-    /// When the connection fails before that, or its secrets can't be had.
-    pub async fn into_relay(mut self) -> io::Result<(S, Records, Leftover)> {
-        poll_fn(|cx| self.poll_settle(cx)).await?;
-        let records = match self.connection {
-            Connection::Server(connection) => {
-                let (secrets, kernel) = connection
-                    .dangerous_into_kernel_connection()
-                    .map_err(invalid)?;
-                Records::server(secrets, kernel)
-            }
-            Connection::Client(connection) => {
-                let (secrets, kernel) = connection
-                    .dangerous_into_kernel_connection()
-                    .map_err(invalid)?;
-                Records::client(secrets, kernel)
-            }
-        };
-        let records = records.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        let leftover = Leftover {
-            plaintext: self.plaintext.into_bytes(),
-            ciphertext: self.incoming.into_bytes(),
-            closed: self.peer_closed,
-        };
-        Ok((self.socket, records, leftover))
-    }
-
-    fn poll_settle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.is_aligned() {
-            if ready!(self.poll_fill(cx))? == 0 {
-                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-            }
-            while self.step(Wish::Nothing)? == Step::Again {}
-        }
-        // The first lets it go, the second takes it along.
-        for _ in 0..2 {
-            self.say(Wish::HeldBack)?;
-        }
-        ready!(self.poll_drain(cx))?;
-        Pin::new(&mut self.socket).poll_flush(cx)
     }
 }
 

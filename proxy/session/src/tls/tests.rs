@@ -9,9 +9,9 @@ use std::rc::Rc;
 use std::task::Waker;
 
 use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _};
-use postern_relay::Pool;
 use postern_relay::memory::Queue;
 use postern_relay::record::Opened;
+use postern_relay::{Pool, Records};
 use proptest::prelude::*;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ClientConnection, RootCertStore, ServerConnection, SupportedProtocolVersion};
@@ -521,10 +521,37 @@ fn seal(records: &mut Records, bytes: &[u8]) -> Vec<u8> {
     queue.filled().to_vec()
 }
 
+/// Where a connection is handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    Anywhere,
+    BetweenRecords,
+}
+
+const CUTS: [Cut; 2] = [Cut::Anywhere, Cut::BetweenRecords];
+
+async fn hand_over(stream: TlsStream<Socket>, cut: Cut) -> io::Result<(Socket, Records, Leftover)> {
+    if cut == Cut::Anywhere {
+        return stream.into_relay().await;
+    }
+    let (socket, handed, leftover) = stream.hand_over_between_records().await?;
+    assert!(leftover.ciphertext.is_empty(), "all of it is decrypted");
+    Ok((
+        socket,
+        handed.into_records().expect("it is known"),
+        leftover,
+    ))
+}
+
 /// Hands over after `gate` bytes of what the peer said have arrived and `read` of them were read;
 /// every byte must come, once and in order, and what is sealed then must be understood.
-fn check_hand_over(side: Side, configs: (ServerConfig, ClientConfig), gate: usize, read: usize) {
-    let said = format!("{side:?}, {gate} bytes arrived, {read} read");
+fn check_hand_over(
+    (side, cut): (Side, Cut),
+    configs: (ServerConfig, ClientConfig),
+    gate: usize,
+    read: usize,
+) {
+    let said = format!("{side:?}, {cut:?}, {gate} bytes arrived, {read} read");
     let (mut stream, mut peer, socket) = shaken(side, configs, 4096);
     let messages = [pattern(40), pattern(1), pattern(700), pattern(90)];
     let all = messages.concat();
@@ -541,14 +568,14 @@ fn check_hand_over(side: Side, configs: (ServerConfig, ClientConfig), gate: usiz
         };
         heard += bytes.expect("reads");
     }
-    let mut handing = pin!(stream.into_relay());
+    let mut handing = pin!(hand_over(stream, cut));
     let handed = match handing
         .as_mut()
         .poll(&mut Context::from_waker(Waker::noop()))
     {
         Poll::Ready(handed) => handed,
         Poll::Pending => {
-            // The end of what has arrived cuts a handshake message: it waits for the rest.
+            // The end of what has arrived cuts what must come whole: it waits for the rest.
             socket.0.borrow_mut().gate = usize::MAX;
             run(&socket, &mut peer, handing).expect("ends")
         }
@@ -573,11 +600,13 @@ fn check_hand_over(side: Side, configs: (ServerConfig, ClientConfig), gate: usiz
 fn a_hand_over_at_any_position_loses_no_byte() {
     for side in SIDES {
         for version in [TLS12, TLS13] {
-            let configs = configs(version);
-            let (server, client) = &configs;
+            let (server, client) = configs(version);
             for gate in (0..1400).step_by(13) {
                 for read in [0, 10, 40, 200] {
-                    check_hand_over(side, (server.clone(), client.clone()), gate, read);
+                    for cut in CUTS {
+                        let configs = (server.clone(), client.clone());
+                        check_hand_over((side, cut), configs, gate, read);
+                    }
                 }
             }
         }
@@ -590,13 +619,17 @@ fn a_hand_over_waits_for_the_rest_of_a_cut_ticket() {
     // Tickets come in pieces of this size: the first bytes after the handshake.
     server.max_fragment_size = Some(64);
     for gate in 0..600 {
-        check_hand_over(Side::Client, (server.clone(), client.clone()), gate, 1);
+        for cut in CUTS {
+            let configs = (server.clone(), client.clone());
+            check_hand_over((Side::Client, cut), configs, gate, 1);
+        }
     }
 }
 
 #[test]
 fn a_key_update_that_is_owed_goes_out_before_the_hand_over() {
-    for side in SIDES {
+    let each = SIDES.map(|side| CUTS.map(|cut| (side, cut)));
+    for (side, cut) in each.into_iter().flatten() {
         let (mut stream, mut peer, socket) = shaken(side, configs(TLS13), 4096);
         peer.connection.refresh_traffic_keys().expect("TLS 1.3");
         peer.say(b"under new keys");
@@ -604,7 +637,7 @@ fn a_key_update_that_is_owed_goes_out_before_the_hand_over() {
         run(&socket, &mut peer, stream.read_exact(&mut heard))
             .expect("ends")
             .expect("arrives");
-        let (_, mut records, leftover) = run(&socket, &mut peer, stream.into_relay())
+        let (_, mut records, leftover) = run(&socket, &mut peer, hand_over(stream, cut))
             .expect("ends")
             .expect("hands over");
         assert_eq!(leftover, Leftover::default(), "{side:?}");
@@ -621,12 +654,14 @@ fn a_key_update_that_is_owed_goes_out_before_the_hand_over() {
 
 #[test]
 fn a_hand_over_tells_of_a_good_bye_that_was_heard() {
-    let (mut stream, mut peer, socket) = shaken(Side::Server, configs(TLS13), 4096);
-    peer.connection.send_close_notify();
-    let end = run(&socket, &mut peer, stream.read(&mut [0; 1])).expect("ends");
-    assert_eq!(end.expect("the end"), 0);
-    let handed = run(&socket, &mut peer, stream.into_relay()).expect("ends");
-    assert!(handed.expect("hands over").2.closed);
+    for cut in CUTS {
+        let (mut stream, mut peer, socket) = shaken(Side::Server, configs(TLS13), 4096);
+        peer.connection.send_close_notify();
+        let end = run(&socket, &mut peer, stream.read(&mut [0; 1])).expect("ends");
+        assert_eq!(end.expect("the end"), 0);
+        let handed = run(&socket, &mut peer, hand_over(stream, cut)).expect("ends");
+        assert!(handed.expect("hands over").2.closed);
+    }
 }
 
 #[test]
