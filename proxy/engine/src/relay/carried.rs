@@ -157,6 +157,7 @@ impl Carried {
                 (Receive::Off, None)
             }
             ReceiveEnd::Finished => (Receive::Done, Some(Finish::Ended)),
+            ReceiveEnd::Closed => (Receive::Done, Some(Finish::Closed)),
             ReceiveEnd::Broken => (Receive::Done, Some(Finish::Broken)),
         };
         side.receive = receive;

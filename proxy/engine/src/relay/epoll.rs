@@ -14,6 +14,7 @@ use postern_relay::{Leg, Moment};
 use socket2::Socket;
 
 use super::desk::Desk;
+use super::ktls::control;
 use super::machine::{Deed, Key, Machine, ReceiveEnd};
 use super::slab::GENERATION_BITS;
 use super::splice::{Conduit, ITERATIONS_MAX, Pipes, State};
@@ -241,7 +242,9 @@ impl<'a> Driver<'a> {
             Ok(0) => ReceiveEnd::Finished,
             Ok(bytes) => {
                 // A stream that gives less than was asked for has no more, until the next edge.
-                end.readable = bytes == self.scratch.len() || end.ending;
+                // In the kernel's TLS it stops at records, which had their edges before.
+                end.readable =
+                    bytes == self.scratch.len() || end.ending || self.machine.is_kernel(key, leg);
                 self.machine.received(key, leg, &mut self.scratch[..bytes]);
                 ReceiveEnd::Spent
             }
@@ -251,6 +254,11 @@ impl<'a> Driver<'a> {
             }
             // A signal came in between: the next turn tries again.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => ReceiveEnd::Spent,
+            Err(error)
+                if error.raw_os_error() == Some(libc::EIO) && self.machine.is_kernel(key, leg) =>
+            {
+                control::end_of_receive(end.socket.as_fd())
+            }
             Err(_) => ReceiveEnd::Broken,
         };
         end.armed = false;
@@ -265,7 +273,10 @@ impl<'a> Driver<'a> {
         };
         let end = pair.end(leg);
         let bytes = self.machine.outgoing(key, leg);
-        let sent = end.socket.send_with_flags(bytes, libc::MSG_NOSIGNAL);
+        let sent = match self.machine.says_close(key, leg) {
+            true => control::send_close_notify(end.socket.as_fd()),
+            false => end.socket.send_with_flags(bytes, libc::MSG_NOSIGNAL),
+        };
         end.blocked = false;
         match sent {
             Ok(bytes) => self.machine.sent(key, leg, Ok(bytes)),

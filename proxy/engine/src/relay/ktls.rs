@@ -3,12 +3,17 @@
 //! With them a passthrough leg under TLS can be spliced. Few kernels come with the module loaded, so it
 //! is looked for once and told in the log; nothing depends on it.
 
+mod carrier;
+pub(super) mod control;
+
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::sync::OnceLock;
 
 use zeroize::Zeroizing;
+
+pub use carrier::{Carrier, Reason, choose, take_over};
 
 const UPPER_LAYER: &[u8] = b"tls\0";
 
@@ -33,6 +38,10 @@ pub enum InstallError {
     Absent(#[from] Absence),
     #[error("a key of {have} bytes does not fit the cipher, which takes {need}")]
     Key { have: usize, need: usize },
+    #[error("the kernel has no such cipher")]
+    Cipher,
+    #[error("the kernel has taken one direction over and not the other")]
+    Half(#[source] Box<InstallError>),
     #[error("the kernel refused the keys of the socket")]
     Socket(#[source] io::Error),
 }

@@ -35,6 +35,8 @@ pub enum ReceiveEnd {
     Cancelled,
     /// End of stream.
     Finished,
+    /// The peer's TLS has said that nothing more comes.
+    Closed,
     /// Reset or another error.
     Broken,
 }
@@ -263,6 +265,20 @@ impl Machine {
     #[must_use]
     pub fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// Whether the records of `leg` are the kernel's, so that a receive may stop at one that is no data.
+    #[must_use]
+    pub fn is_kernel(&self, key: Key, leg: Leg) -> bool {
+        let carried = self.flows.get(key);
+        carried.is_some_and(|carried| carried.flow.is_kernel(leg))
+    }
+
+    /// Whether the bytes of a [`Deed::Send`] are the good-bye of a leg whose records are the kernel's.
+    #[must_use]
+    pub fn says_close(&self, key: Key, leg: Leg) -> bool {
+        let carried = self.flows.get(key);
+        carried.is_some_and(|carried| carried.flow.says_close(leg))
     }
 
     /// Whether the flow's bytes may be spliced.

@@ -21,6 +21,7 @@ use postern_relay::{Leg, Moment};
 
 use super::buffers::Buffers;
 use super::desk::Desk;
+use super::ktls::control;
 use super::machine::{Deed, Key, Machine, ReceiveEnd};
 use super::splice::Pipes;
 use operation::{Kind, Tag, Target};
@@ -183,7 +184,10 @@ impl Running<'_> {
                 Deed::Send(key, leg) => {
                     let tag = Tag::new(Kind::Send, key, leg);
                     let target = self.target(key, leg);
-                    let entry = target.send(self.machine.outgoing(key, leg), tag);
+                    let entry = match self.machine.says_close(key, leg) {
+                        true => target.send_message(control::close_notify(), tag),
+                        false => target.send(self.machine.outgoing(key, leg), tag),
+                    };
                     self.ask(&entry)?;
                 }
                 Deed::CancelSend(key, leg) => {
@@ -386,10 +390,17 @@ impl Running<'_> {
                 ReceiveEnd::NoBuffers
             }
             libc::ECANCELED => ReceiveEnd::Cancelled,
+            libc::EIO if self.machine.is_kernel(key, leg) => self.end_of_records(key, leg),
             _ => ReceiveEnd::Broken,
         };
         self.machine.receive_ended(key, leg, end);
         self.promote(key, leg);
+    }
+
+    fn end_of_records(&self, key: Key, leg: Leg) -> ReceiveEnd {
+        let place = self.sockets.get(key);
+        let socket = place.and_then(|place| place.descriptor(leg));
+        socket.map_or(ReceiveEnd::Broken, control::end_of_receive)
     }
 
     fn answered(&mut self, key: Key) {

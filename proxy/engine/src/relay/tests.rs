@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use futures_lite::future::zip;
-use postern_relay::flow::{Framing, Line};
+use postern_relay::flow::{CLOSE_NOTIFY, Framing, KernelLine, Line};
 use postern_relay::{Ended, Flow, Goodbye, Report, Times};
 use postern_wire::websocket::{self, Decoder, DecoderLimits, Opcode, TextPolicy};
 
@@ -282,6 +282,37 @@ fn who_has_ended_still_hears_the_other() {
             joined(second).await;
             assert_eq!(in_time(carriage).await.ended, ended);
         }
+    });
+}
+
+/// The sockets have no TLS, so that the alert is two bytes more.
+#[test]
+fn the_end_towards_the_kernels_tls_is_said_after_all_that_was_spliced() {
+    const BYTES: usize = 24 * 1024 * 1024;
+    on_each_relay(|relay| async move {
+        let (mut client, our_client) = connection();
+        let (mut target, our_target) = connection();
+        let line = Line::Kernel(KernelLine::new(u64::MAX));
+        let silent = |_: &Ended| Goodbye::NONE;
+        let times = Times::default();
+        let flow = Flow::framed(line, Line::Plain, Framing::None, times, silent);
+        let carriage = relay.carry(our_client, our_target, flow);
+        let target = thread::spawn(move || {
+            pour(&mut target, BYTES);
+            target.shutdown(Shutdown::Write).expect("shuts down");
+            drink(&mut target)
+        });
+        let client = thread::spawn(move || {
+            assert_eq!(drink(&mut (&client).take(BYTES as u64)), BYTES);
+            let mut last = Vec::new();
+            client.read_to_end(&mut last).expect("reads");
+            pour(&mut client, BYTES);
+            last
+        });
+        assert_eq!(joined(client).await, CLOSE_NOTIFY);
+        assert_eq!(joined(target).await, BYTES);
+        let report = in_time(carriage).await;
+        assert_counts(&report, Ended::TargetClosed, BYTES, BYTES);
     });
 }
 

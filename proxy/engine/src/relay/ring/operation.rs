@@ -140,6 +140,16 @@ impl Target {
             .user_data(tag.pack())
     }
 
+    /// Sends a message that never ends and that nobody writes to.
+    #[must_use]
+    pub fn send_message(self, message: &'static libc::msghdr, tag: Tag) -> Entry {
+        opcode::SendMsg::new(self.descriptor(), message)
+            .flags((libc::MSG_WAITALL | libc::MSG_NOSIGNAL) as u32)
+            .build()
+            .flags(self.flags())
+            .user_data(tag.pack())
+    }
+
     /// Ends our sending side.
     #[must_use]
     pub fn shut_down(self, tag: Tag) -> Entry {
