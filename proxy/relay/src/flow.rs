@@ -20,6 +20,7 @@ use crate::record::Records;
 use clock::Clock;
 use ending::Phase;
 use frames::Frames;
+use kernel::Passage;
 use side::{Input, Output, Side};
 
 pub use kernel::{CLOSE_NOTIFY, KernelLine};
@@ -263,7 +264,7 @@ impl Flow {
         if self.forwards(leg.other()) && self.side(leg.other()).is_blocked {
             self.forward(leg.other(), &mut [], cx);
         }
-        self.wear(leg, bytes as u64, cx);
+        self.wear(leg, bytes as u64, Passage::Sent, cx);
         self.settle(cx);
     }
 
@@ -282,7 +283,7 @@ impl Flow {
         if leg == Leg::Client {
             self.clock.input_at = cx.now;
         }
-        self.wear(leg.other(), bytes, cx);
+        self.wear(leg.other(), bytes, Passage::Spliced, cx);
         self.settle(cx);
     }
 

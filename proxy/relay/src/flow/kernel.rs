@@ -9,7 +9,7 @@ use crate::Context;
 /// cuts them where its pieces of memory end.
 const RECORD_BYTES: u64 = 8 * 1024;
 
-/// Records that are not so full in what is told at once: the last of each system call.
+/// Records that are not so full in what is spliced at once: the last of each fill of a pipe.
 const SHORT_RECORDS: u64 = 4;
 
 /// [RFC 8446 §6.1] The alert `close_notify`, without its record.
@@ -21,6 +21,13 @@ pub struct KernelLine {
     /// Records that its key may still seal. Nobody changes it: the kernel can't before Linux 6.14.
     records_left: u64,
     close: Close,
+}
+
+/// How bytes went out: sent by us, or moved by the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Passage {
+    Sent,
+    Spliced,
 }
 
 /// How far our good-bye is.
@@ -48,9 +55,13 @@ impl KernelLine {
         self.close = Close::Owed;
     }
 
-    /// Reckons the records of `bytes` that were sent; whether the key may seal more.
-    fn spend(&mut self, bytes: u64) -> bool {
-        let records = bytes.div_ceil(RECORD_BYTES) + SHORT_RECORDS;
+    /// Reckons the records of `bytes` that went out; whether the key may seal more.
+    fn spend(&mut self, bytes: u64, passage: Passage) -> bool {
+        let short = match passage {
+            Passage::Sent => 0,
+            Passage::Spliced => SHORT_RECORDS,
+        };
+        let records = bytes.div_ceil(RECORD_BYTES) + short;
         self.records_left = self.records_left.saturating_sub(records);
         self.records_left > 0
     }
@@ -96,9 +107,9 @@ impl Flow {
     }
 
     /// Bytes went to `leg`; a key that is worn out ends the line, as it can't be changed.
-    pub(super) fn wear(&mut self, leg: Leg, bytes: u64, cx: &mut Context<'_>) {
+    pub(super) fn wear(&mut self, leg: Leg, bytes: u64, passage: Passage, cx: &mut Context<'_>) {
         if let Some(kernel) = self.side_mut(leg).kernel()
-            && !kernel.spend(bytes)
+            && !kernel.spend(bytes, passage)
         {
             self.lost(leg, cx);
         }
@@ -111,19 +122,24 @@ mod tests {
 
     #[test]
     fn a_key_is_worn_out_before_it_has_sealed_too_much() {
-        let check = |bytes: u64, records: u64, lasts: bool| {
-            assert_eq!(KernelLine::new(records).spend(bytes), lasts, "{bytes}");
+        use Passage::{Sent, Spliced};
+        let check = |bytes: u64, passage, records: u64, lasts: bool| {
+            let mut line = KernelLine::new(records);
+            assert_eq!(line.spend(bytes, passage), lasts, "{bytes} {passage:?}");
         };
-        check(1, 5, false);
-        check(1, 6, true);
-        check(8 * 1024, 6, true);
-        check(8 * 1024 + 1, 6, false);
-        check(1 << 20, 132, false);
-        check(1 << 20, 133, true);
+        check(1, Sent, 1, false);
+        check(1, Sent, 2, true);
+        check(8 * 1024, Sent, 2, true);
+        check(8 * 1024 + 1, Sent, 2, false);
+        check(1, Spliced, 5, false);
+        check(1, Spliced, 6, true);
+        check(1 << 20, Spliced, 132, false);
+        check(1 << 20, Spliced, 133, true);
         // The limit of AES-GCM: more than a hundred gigabytes at full speed.
         let mut line = KernelLine::new(1 << 24);
-        let splices = (1..).take_while(|_| line.spend(4 << 20)).count();
+        let splices = (1..).take_while(|_| line.spend(4 << 20, Spliced)).count();
         assert!((splices as u64 * (4 << 20)) >> 30 > 100, "{splices}");
-        assert!(!KernelLine::new(0).spend(0) && KernelLine::new(u64::MAX).spend(u64::MAX));
+        assert!(!KernelLine::new(0).spend(0, Sent));
+        assert!(KernelLine::new(u64::MAX).spend(u64::MAX, Spliced));
     }
 }
