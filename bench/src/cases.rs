@@ -1,5 +1,7 @@
 //! The cases of the bench, as data: what each proves, who takes part, the work and the figure.
 
+mod ourselves;
+
 use crate::load::{Direction, Pace, Ping, Work};
 use crate::micro::Micro;
 
@@ -25,6 +27,8 @@ pub struct Case {
 pub enum Path {
     /// TCP to TCP.
     Passthrough,
+    /// TLS to TCP.
+    Tls,
     /// WebSocket to TCP.
     Ws,
     /// WebSocket in TLS to TCP.
@@ -85,6 +89,8 @@ pub enum Metric {
 
 /// Relays that carry bytes from TCP to TCP.
 const STREAM: &[Peer] = &[Peer::HaProxySplice, Peer::HaProxyCopy, Peer::Nginx];
+/// Relays that carry TLS to TCP.
+const TLS: &[Peer] = &[Peer::Stunnel];
 /// Relays that carry a WebSocket to TCP.
 const WS: &[Peer] = &[
     Peer::Websockify,
@@ -107,25 +113,16 @@ const MIB: u64 = 1 << 20;
 /// Seconds that a ping-pong is measured for.
 const PING_SECONDS: f64 = 3.0;
 
-/// Numbers of sessions whose costs are compared with that of the first.
-const GROWTH: [usize; 4] = [50, 1, 500, 5000];
-
-/// Messages a second of each of them, as of somebody who works.
-const GROWTH_HERTZ: f64 = 4.0;
-
-/// Messages that are under way at a time, whatever the number of sessions, where it is the caches that
-/// are looked at.
-const COLD_IN_FLIGHT: usize = 50;
-
 /// All cases, in the order in which they run.
 #[must_use]
 pub fn all() -> Vec<Case> {
     let mut all = passthrough();
+    all.extend(secured());
     all.extend(websocket());
     all.extend(desktop());
     all.extend(sessions());
-    all.extend(micro());
-    all.extend(ourselves());
+    all.extend(ourselves::micro());
+    all.extend(ourselves::sessions());
     all
 }
 
@@ -150,6 +147,27 @@ fn passthrough() -> Vec<Case> {
         ping("passthrough-ping-1", 1),
         ping("passthrough-ping-64", 64),
         ping("passthrough-ping-512", 512),
+    ]
+}
+
+fn secured() -> Vec<Case> {
+    let bulk = |name, direction| Case {
+        name,
+        proves: "TLS that is taken off costs its cipher, and in the kernel no copy besides",
+        paths: &[Path::Tls],
+        peers: TLS,
+        ..cpu_per_gigabyte(bulk(direction, 4, 128 * MIB))
+    };
+    vec![
+        bulk("tls-bulk-up", Direction::Up),
+        bulk("tls-bulk-down", Direction::Down),
+        Case {
+            name: "tls-ping",
+            proves: "a short message in TLS costs little more than its two system calls",
+            paths: &[Path::Tls],
+            peers: TLS,
+            ..cpu_per_message(ping(64, 64))
+        },
     ]
 }
 
@@ -283,111 +301,12 @@ fn sessions() -> Vec<Case> {
     ]
 }
 
-fn micro() -> Vec<Case> {
-    let case = |name, proves, micro, unit| Case {
-        name,
-        proves,
-        paths: &[Path::InProcess],
-        peers: ITSELF,
-        task: Task::Micro(micro),
-        metric: Metric::Time,
-        unit,
-        lower_is_better: true,
-    };
-    vec![
-        case(
-            "decision",
-            "a decision is cheap enough to be made for every request",
-            Micro::Decision,
-            "µs",
-        ),
-        case(
-            "token-verify",
-            "a token that is new costs one signature check",
-            Micro::TokenVerify,
-            "µs",
-        ),
-        case(
-            "masking",
-            "unmasking runs at the speed of memory",
-            Micro::Masking,
-            "s/GB",
-        ),
-        case(
-            "handshake",
-            "the provider that won, with the key exchange of today's browsers",
-            Micro::Handshake,
-            "µs",
-        ),
-        case(
-            "record",
-            "our record layer costs no more than the cipher",
-            Micro::Record,
-            "s/GB",
-        ),
-    ]
-}
-
-fn ourselves() -> Vec<Case> {
-    let active = |stalled| {
-        Work::Ping(Ping {
-            connections: 100,
-            in_flight: 100,
-            seconds: 5.0,
-            pace: Pace::Hertz(20.0),
-            stalled,
-        })
-    };
-    vec![
-        Case {
-            name: "growth",
-            proves: "a session costs the same however many there are",
-            paths: &[Path::Wss],
-            peers: ITSELF,
-            task: Task::Series(GROWTH.map(paced).to_vec()),
-            ..cpu_per_message(ping(0, 0))
-        },
-        Case {
-            name: "growth-cold",
-            proves: "what the caches lose when the same few messages wander over ever more sessions",
-            paths: &[Path::Wss],
-            peers: ITSELF,
-            task: Task::Series(
-                [50, 500, 5000]
-                    .map(|sessions| ping(sessions, COLD_IN_FLIGHT))
-                    .to_vec(),
-            ),
-            ..cpu_per_message(ping(0, 0))
-        },
-        Case {
-            name: "stalled-reader",
-            proves: "who does not read holds up nobody else",
-            paths: &[Path::Wss],
-            peers: ITSELF,
-            task: Task::Series(vec![active(0), active(1)]),
-            metric: Metric::Latency,
-            unit: "ms",
-            lower_is_better: true,
-        },
-    ]
-}
-
 fn bulk(direction: Direction, flows: usize, bytes_per_flow: u64) -> Work {
     Work::Bulk {
         direction,
         flows,
         bytes_per_flow,
     }
-}
-
-fn paced(sessions: usize) -> Work {
-    Work::Ping(Ping {
-        connections: sessions,
-        in_flight: sessions,
-        seconds: 5.0,
-        pace: Pace::Hertz(GROWTH_HERTZ),
-        stalled: 0,
-    })
 }
 
 fn ping(connections: usize, in_flight: usize) -> Work {

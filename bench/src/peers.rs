@@ -77,6 +77,7 @@ impl Peer {
             (Self::Nginx, Way::Passthrough) => &["nginx"],
             (Self::Nginx, Way::Wss) => &["nginx", "websockify"],
             (Self::Websockify, Way::Ws | Way::Wss) => &["websockify"],
+            (Self::Stunnel, Way::Tls) => &["stunnel"],
             (Self::Stunnel, Way::Wss) => &["stunnel", "websockify"],
             (Self::Devolutions | Self::DevolutionsNoDelay, Way::Ws | Way::Wss | Way::Rdp) => {
                 &["devolutions"]
@@ -184,6 +185,7 @@ impl Relay {
             (Peer::Nginx, Way::Passthrough) => nginx::stream(ground),
             (Peer::Nginx, Way::Wss) => nginx::before_websockify(ground),
             (Peer::Websockify, Way::Ws | Way::Wss) => websockify::start(way, ground),
+            (Peer::Stunnel, Way::Tls) => stunnel::start(ground),
             (Peer::Stunnel, Way::Wss) => stunnel::before_websockify(ground),
             (Peer::Devolutions | Peer::DevolutionsNoDelay, Way::Ws | Way::Wss | Way::Rdp) => {
                 devolutions::start(peer, way, ground)
@@ -200,7 +202,7 @@ impl Relay {
     pub fn ours(way: Way, ground: &Ground<'_>) -> Result<Self> {
         let start = || match way {
             Way::Rdp => ours::gateway(ground),
-            Way::Passthrough | Way::Ws | Way::Wss => ours::hop(way, ground),
+            Way::Passthrough | Way::Tls | Way::Ws | Way::Wss => ours::hop(way, ground),
             Way::InProcess => bail!("nothing is carried within a process"),
         };
         again(start).with_context(|| format!("{OURS} cannot carry {way:?}"))
@@ -346,7 +348,7 @@ mod tests {
 
     #[test]
     fn every_program_of_a_peer_can_be_named() {
-        let ways = [Way::Passthrough, Way::Ws, Way::Wss, Way::Rdp];
+        let ways = [Way::Passthrough, Way::Tls, Way::Ws, Way::Wss, Way::Rdp];
         for peer in Peer::RELAYS {
             let programs: Vec<_> = ways.iter().flat_map(|way| peer.programs(*way)).collect();
             assert!(!programs.is_empty(), "{peer:?} carries nothing");

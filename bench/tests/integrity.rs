@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use postern_bench::peers::{Certificate, HOST};
+use postern_engine::relay::ktls;
 use postern_parts::{Process, port, wait};
 use postern_tests::duplex::Duplex;
 use postern_tests::fake_target::send_noise;
@@ -34,6 +35,8 @@ const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\
 on_each_driver!(
     passthrough_arrives_unchanged_and_is_spliced,
     passthrough_to_a_unix_socket_arrives_unchanged_and_is_spliced,
+    tls_arrives_unchanged,
+    tls_to_a_unix_socket_arrives_unchanged,
     ws_arrives_unchanged,
     wss_arrives_unchanged,
 );
@@ -57,6 +60,33 @@ fn passthrough_to_a_unix_socket_arrives_unchanged_and_is_spliced(
     let (client, pipes) = (hop.connect()?, hop.pipes()?);
     let most = hop.carry(&Client::Plain(client), false, &echoed)?;
     ensure!(most > pipes, "no lane went through a pipe");
+    Ok(())
+}
+
+fn tls_arrives_unchanged(driver: &'static str) -> Result<()> {
+    let (target, echoed) = echo_on_tcp()?;
+    carry_tls(driver, &target, &echoed)
+}
+
+fn tls_to_a_unix_socket_arrives_unchanged(driver: &'static str) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("target");
+    let echoed = echo_on_unix(&path)?;
+    carry_tls(driver, &format!("unix:{}", path.display()), &echoed)
+}
+
+/// Spliced where the records are the kernel's; the hop says whose they are.
+fn carry_tls(driver: &'static str, target: &str, echoed: &Receiver<Digest>) -> Result<()> {
+    let hop = Hop::start("tls", driver, target)?;
+    let (stream, _) = Browser::new(hop.address, HOST).connect()?;
+    let pipes = hop.pipes()?;
+    let most = hop.carry(&Client::Tls(Box::new(stream)), false, echoed)?;
+    let (said, is_kernels) = match ktls::available() {
+        Ok(()) => ("records of TLS 1.3 are the kernel's".to_owned(), true),
+        Err(absence) => (format!("records are our own: {absence}"), false),
+    };
+    ensure!(hop.process.log_tail().contains(&said), "not told: {said}");
+    ensure!((most > pipes) == is_kernels, "{most} pipes, {said}");
     Ok(())
 }
 
@@ -93,7 +123,7 @@ impl Hop {
         let mut command = Command::new(env!("CARGO_BIN_EXE_postern-bench-hop"));
         command.args(["--way", way, "--driver", driver, "--target", target]);
         command.args(["--listen", &address.to_string()]);
-        if way == "wss" {
+        if matches!(way, "tls" | "wss") {
             let Certificate { chain, key, .. } = Certificate::write(folder.path())?;
             command.arg("--chain").arg(chain).arg("--key").arg(key);
         }
@@ -199,6 +229,7 @@ impl Client {
         })?;
         match self {
             Self::Plain(stream) if !framed => stream.shutdown(Shutdown::Write)?,
+            Self::Tls(stream) if !framed => stream.finish()?,
             _ => self.write(&client_frame(
                 Opcode::Close,
                 true,

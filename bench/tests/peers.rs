@@ -27,7 +27,7 @@ fn ours_and_installed_peers_carry_every_way_that_they_claim() {
         driver: Driver::Auto,
     };
     for peer in Peer::RELAYS {
-        for way in [Path::Passthrough, Path::Ws, Path::Wss, Path::Rdp] {
+        for way in [Path::Passthrough, Path::Tls, Path::Ws, Path::Wss, Path::Rdp] {
             if peer.programs(way).is_empty() {
                 continue;
             }
@@ -38,7 +38,7 @@ fn ours_and_installed_peers_carry_every_way_that_they_claim() {
             carry(Relay::peer(peer, way, &ground).unwrap(), way).unwrap();
         }
     }
-    for way in [Path::Passthrough, Path::Ws, Path::Wss] {
+    for way in [Path::Passthrough, Path::Tls, Path::Ws, Path::Wss] {
         carry(Relay::ours(way, &ground).unwrap(), way).unwrap();
     }
 }

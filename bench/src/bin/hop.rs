@@ -2,6 +2,7 @@
 //! other relays have too.
 
 use std::net::{AddrParseError, SocketAddr};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::str::FromStr;
@@ -12,10 +13,12 @@ use clap::{Parser, ValueEnum};
 use futures_lite::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use postern_engine::front::{self, Wanted};
 use postern_engine::net::{self, Listener, Stream};
+use postern_engine::relay::ktls::{self, Carrier, InstallError};
 use postern_engine::relay::{self, Relay};
 use postern_relay::flow::{Framing, Line};
 use postern_relay::{Flow, Goodbye, Leg, Times};
-use postern_session::{provider, tls};
+use postern_session::provider;
+use postern_session::tls::{self, TlsStream};
 use postern_wire::http1;
 use postern_wire::websocket::{Decoder, DecoderLimits, TextPolicy};
 use rustls::ServerConfig;
@@ -51,7 +54,7 @@ struct Arguments {
     core: usize,
     #[arg(long, default_value = "io_uring")]
     driver: Driver,
-    /// Certificate chain in PEM, for `wss`.
+    /// Certificate chain in PEM, for `tls` and `wss`.
     #[arg(long)]
     chain: Option<PathBuf>,
     /// Its key in PEM.
@@ -63,6 +66,8 @@ struct Arguments {
 enum Way {
     /// TCP to the target as it comes.
     Passthrough,
+    /// TLS to the target, in the kernel where it can.
+    Tls,
     /// WebSocket to the target.
     Ws,
     /// WebSocket in TLS to the target.
@@ -109,9 +114,15 @@ fn main() -> Result<()> {
         Driver::Epoll => Wanted::Epoll,
     })?;
     let tls = match arguments.way {
-        Way::Wss => Some(Arc::new(server_config(&arguments)?)),
+        Way::Tls | Way::Wss => Some(Arc::new(server_config(&arguments)?)),
         Way::Passthrough | Way::Ws => None,
     };
+    if arguments.way == Way::Tls {
+        match ktls::available() {
+            Ok(()) => eprintln!("hop: records of TLS 1.3 are the kernel's"),
+            Err(absence) => eprintln!("hop: records are our own: {absence}"),
+        }
+    }
     let core = front::start(arguments.core, kind, move || async move {
         if let Err(error) = serve(&arguments, tls).await {
             eprintln!("hop: {error:#}");
@@ -127,7 +138,7 @@ fn server_config(arguments: &Arguments) -> Result<ServerConfig> {
         .chain
         .as_ref()
         .zip(arguments.key.as_ref())
-        .context("wss wants --chain and --key")?;
+        .context("TLS wants --chain and --key")?;
     let chain = CertificateDer::pem_file_iter(chain)?.collect::<Result<Vec<_>, _>>()?;
     let mut config = ServerConfig::builder_with_provider(provider::towards_browsers())
         .with_safe_default_protocol_versions()?
@@ -167,7 +178,8 @@ async fn serve(arguments: &Arguments, tls: Option<Arc<ServerConfig>>) -> Result<
 
 async fn connection(hop: &Hop, mut client: Stream) -> Result<()> {
     let (client, flow) = match hop.way {
-        Way::Passthrough => (client, Flow::passthrough(TIMES)),
+        Way::Passthrough => (client.into_descriptor()?, Flow::passthrough(TIMES)),
+        Way::Tls => opened(accept(hop, client).await?).await?,
         Way::Ws => {
             // An end before the first byte is somebody who looked whether we are there.
             let Some(early) = upgrade(&mut client).await? else {
@@ -175,11 +187,10 @@ async fn connection(hop: &Hop, mut client: Stream) -> Result<()> {
             };
             let mut flow = framed(Line::Plain);
             ensure!(flow.seed_plain(Leg::Client, &early), "too much came early");
-            (client, flow)
+            (client.into_descriptor()?, flow)
         }
         Way::Wss => {
-            let config = hop.tls.clone().context("wss has a certificate")?;
-            let mut client = tls::accept(config, client).await.context("TLS")?;
+            let mut client = accept(hop, client).await?;
             let Some(early) = upgrade(&mut client).await? else {
                 return Ok(());
             };
@@ -189,17 +200,55 @@ async fn connection(hop: &Hop, mut client: Stream) -> Result<()> {
                 && flow.seed_plain(Leg::Client, &left.plaintext)
                 && flow.seed(Leg::Client, &left.ciphertext);
             ensure!(fits, "too much came early");
-            (client, flow)
+            (client.into_descriptor()?, flow)
         }
     };
     let target = match &hop.target {
         Target::Tcp(address) => net::connect(*address).await,
         Target::Unix(path) => net::connect_unix(path).await,
     };
-    let target = target.context("the target")?;
-    let (client, target) = (client.into_descriptor()?, target.into_descriptor()?);
+    let target = target.context("the target")?.into_descriptor()?;
     hop.relay.carry(client, target, flow).await;
     Ok(())
+}
+
+async fn accept(hop: &Hop, client: Stream) -> Result<TlsStream<Stream>> {
+    let config = hop.tls.clone().context("TLS has a certificate")?;
+    tls::accept(config, client).await.context("TLS")
+}
+
+/// What the client says in TLS, as it comes: a passthrough where the kernel carries its records.
+async fn opened(client: TlsStream<Stream>) -> Result<(OwnedFd, Flow)> {
+    let agreed = client.agreed();
+    let suite = agreed.negotiated_cipher_suite();
+    let suite = suite.map(|suite| suite.suite());
+    let (client, line, left) =
+        match ktls::choose(ktls::available(), agreed.protocol_version(), suite) {
+            Carrier::Kernel => {
+                let (client, handed, left) = client.hand_over_between_records().await?;
+                let client = client.into_descriptor()?;
+                let line = match ktls::take_over(client.as_fd(), handed.secrets()) {
+                    Ok(()) => handed.kernel_line(),
+                    Err(half @ InstallError::Half(_)) => return Err(half.into()),
+                    // A client that has ended its side, for one, is no longer the kernel's to take.
+                    Err(_) => Line::Tls(Box::new(handed.into_records()?)),
+                };
+                (client, line, left)
+            }
+            Carrier::Ourselves(_) => {
+                let (client, records, left) = client.into_relay().await?;
+                let line = Line::Tls(Box::new(records));
+                (client.into_descriptor()?, line, left)
+            }
+        };
+    let mut flow = Flow::framed(line, Line::Plain, Framing::None, TIMES, |_| Goodbye::NONE);
+    let fits =
+        flow.seed_plain(Leg::Client, &left.plaintext) && flow.seed(Leg::Client, &left.ciphertext);
+    ensure!(fits, "too much came early");
+    if left.closed {
+        flow.seed_close(Leg::Client);
+    }
+    Ok((client, flow))
 }
 
 fn framed(client: Line) -> Flow {

@@ -225,6 +225,10 @@ pub(super) fn hop(way: Way, ground: &Ground<'_>) -> Result<Relay> {
     if ground.driver != Driver::Auto {
         command.args(["--driver", ground.driver.name()]);
     }
+    if matches!(way, Way::Tls | Way::Wss) {
+        command.arg("--chain").arg(&ground.certificate.chain);
+        command.arg("--key").arg(&ground.certificate.key);
+    }
     let upgrades = vec![Upgrade {
         path: "/".to_owned(),
         host: HOST.to_owned(),
@@ -232,11 +236,8 @@ pub(super) fn hop(way: Way, ground: &Ground<'_>) -> Result<Relay> {
     }];
     let target = match way {
         Way::Ws => Target::ws(listen, upgrades),
-        Way::Wss => {
-            command.arg("--chain").arg(&ground.certificate.chain);
-            command.arg("--key").arg(&ground.certificate.key);
-            Target::wss(listen, HOST, upgrades)
-        }
+        Way::Tls => Target::tls(listen, HOST),
+        Way::Wss => Target::wss(listen, HOST, upgrades),
         _ => Target::tcp(listen),
     };
     Relay::single(OURS, target, &command, folder()?)?.ready(listen)
@@ -245,6 +246,7 @@ pub(super) fn hop(way: Way, ground: &Ground<'_>) -> Result<Relay> {
 fn hop_way(way: Way) -> Result<&'static str> {
     Ok(match way {
         Way::Passthrough => "passthrough",
+        Way::Tls => "tls",
         Way::Ws => "ws",
         Way::Wss => "wss",
         Way::Rdp | Way::InProcess => bail!("the hop has no way {way:?}"),

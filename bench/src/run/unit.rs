@@ -299,6 +299,7 @@ impl<'a> Contest<'a> {
 fn path_name(way: Path) -> &'static str {
     match way {
         Path::Passthrough => "passthrough",
+        Path::Tls => "tls",
         Path::Ws => "ws",
         Path::Wss => "wss",
         Path::Rdp => "rdp",
