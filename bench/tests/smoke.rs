@@ -2,6 +2,7 @@
 
 use std::process::{Command, Output};
 
+use postern_engine::relay::ktls;
 use serde_json::Value;
 
 fn bench(arguments: &[&str]) -> Output {
@@ -68,6 +69,36 @@ fn a_short_run_writes_rows_charts_and_a_table() {
         );
         assert_eq!(row["peer"].is_null(), row["peer_name"].is_null(), "{row}");
         assert_eq!(row["peer"].is_null(), row["ratio"].is_null(), "{row}");
+    }
+}
+
+#[test]
+fn a_relayed_case_has_rows_of_ours_and_says_whose_the_tls_records_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("rows.json");
+    let output = bench(&[
+        "run",
+        "--quick",
+        "--only",
+        "tls-ping",
+        "--json",
+        json.to_str().unwrap(),
+        "--out",
+        folder.path().to_str().unwrap(),
+    ]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{complained}");
+    let note = "TLS is not the kernel's";
+    assert_eq!(said.contains(note), ktls::available().is_err(), "{said}");
+
+    let rows: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    let rows = rows.as_array().unwrap();
+    for metric in ["cpu/message", "p99"] {
+        let of_metric = |row: &&Value| row["case"] == "tls-ping" && row["metric"] == metric;
+        let row = rows.iter().find(of_metric);
+        let row = row.unwrap_or_else(|| panic!("no {metric}: {rows:?}"));
+        assert!(row["ours"].as_f64().is_some_and(|ours| ours > 0.0), "{row}");
     }
 }
 
