@@ -1,9 +1,11 @@
 //! What the programs in the kernel and their loader must read the same way: map keys and values, verdicts, headers, hashes.
 #![no_std]
 
+pub mod account;
 pub mod chain;
 pub mod count;
 pub mod flow;
+pub mod place;
 pub mod siphash;
 pub mod source;
 pub mod table;
@@ -31,6 +33,22 @@ pub mod maps {
     pub const SYNS: &str = "SYNS";
     /// Programs that `steer` goes on to.
     pub const NEXT: &str = "NEXT";
+    /// Slot → listening socket of a group.
+    pub const PLACE_SOCKETS: &str = "PLACE_SOCKETS";
+    /// Slot → what its worker published.
+    pub const PLACE_LOADS: &str = "PLACE_LOADS";
+    /// Slot → connections ever placed on it.
+    pub const PLACE_PLACED: &str = "PLACE_PLACED";
+    /// The rules of the choice.
+    pub const PLACE_RULES: &str = "PLACE_RULES";
+    /// Decision → how many, for each CPU.
+    pub const PLACE_DECISIONS: &str = "PLACE_DECISIONS";
+    /// Connection → its counters.
+    pub const ACCOUNT_FLOWS: &str = "ACCOUNT_FLOWS";
+    /// Ring of flows that had to make room.
+    pub const ACCOUNT_REPLACED: &str = "ACCOUNT_REPLACED";
+    /// What is in no flow, for each CPU.
+    pub const ACCOUNT_SUMS: &str = "ACCOUNT_SUMS";
 }
 
 /// Names of the programs as the object has them.
@@ -39,6 +57,14 @@ pub mod programs {
     pub const STEER: &str = "steer";
     /// XDP, called by `steer`: what other nodes forwarded here.
     pub const REDIRECT: &str = "redirect";
+    /// SK_REUSEPORT: the core for a new connection.
+    pub const PLACE: &str = "place";
+    /// Control group, ingress: packets towards sockets.
+    pub const ACCOUNT_IN: &str = "account_in";
+    /// Control group, egress: packets from sockets.
+    pub const ACCOUNT_OUT: &str = "account_out";
+    /// Control group, SOCK_OPS: sockets that connect and close.
+    pub const ACCOUNT_LIFE: &str = "account_life";
 }
 
 /// Index of `redirect` in [`maps::NEXT`].

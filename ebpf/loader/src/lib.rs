@@ -1,13 +1,18 @@
 //! Loads the programs that run in the kernel, runs them on packets, and reads and writes their maps: the only user of aya.
 
+mod account;
+mod clock;
 mod maps;
 mod object;
+mod place;
 mod programs;
 mod table;
 
+pub use account::{Account, Accounts, Drained, Ending, Patience, Side};
 pub use aya::programs::XdpMode;
+pub use place::{Placement, Publisher};
 pub use programs::{Program, Programs, Run};
-pub use table::{Draft, Endpoint};
+pub use table::{Draft, Endpoint, from_ip};
 
 /// What can go wrong between userspace and the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +35,8 @@ pub enum Error {
         #[source]
         source: aya::maps::MapError,
     },
+    #[error("the kernel refuses")]
+    System(#[source] std::io::Error),
     #[error("the object has no {0}")]
     Missing(&'static str),
     #[error("{what}: {count} are more than the {most} that a table has room for")]

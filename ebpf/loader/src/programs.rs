@@ -105,6 +105,18 @@ impl Programs {
             .ok_or(Error::Missing("count of verified instructions"))
     }
 
+    /// Takes `redirect` away from `steer`: packets of other nodes are then dropped and counted.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn unchain(&mut self) -> Result<(), Error> {
+        let name = abi::maps::NEXT;
+        let failed = |source| Error::Map { name, source };
+        let map = self.ebpf.map_mut(name).ok_or(Error::Missing(name))?;
+        let mut next = ProgramArray::try_from(map).map_err(failed)?;
+        next.clear_index(&abi::NEXT_REDIRECT).map_err(failed)
+    }
+
     fn xdp(&self, program: Program) -> Result<&Xdp, Error> {
         let name = program.name();
         let found = self.ebpf.program(name).ok_or(Error::Missing(name))?;
@@ -137,7 +149,7 @@ fn failed(program: Program, source: ProgramError) -> Error {
 }
 
 /// Tells a missing permission from a bad object: who runs it must know what to do.
-fn permission(error: EbpfError) -> Error {
+pub(crate) fn permission(error: EbpfError) -> Error {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(one) = cause {
         let kind = one.downcast_ref::<io::Error>().map(io::Error::kind);

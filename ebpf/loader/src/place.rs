@@ -1,0 +1,225 @@
+//! `place` on a group of listening sockets: attached, told the load of each core, read, detached.
+
+use std::os::fd::{AsFd, AsRawFd as _};
+use std::time::Duration;
+
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, ReusePortSockArray};
+use aya::programs::{ProgramError, SkReuseport};
+use aya::{Ebpf, EbpfLoader};
+use postern_ebpf_abi as abi;
+use postern_ebpf_abi::place::{DECISIONS, Decision, Load, Rules, SLOTS_MAX};
+
+use crate::maps::Raw;
+use crate::programs::permission;
+use crate::{Error, clock, object};
+
+/// The placement of one group's connections: the sockets of all cores on one address.
+///
+/// Dropped, it leaves the program attached, as the group keeps it; the workers' loads then go
+/// stale and the kernel's hash decides. [`Placement::detach`] ends it at once.
+#[derive(Debug)]
+pub struct Placement {
+    ebpf: Ebpf,
+}
+
+impl Placement {
+    /// Lets `place` choose among `sockets`, which listen with `SO_REUSEPORT` on one address: the
+    /// socket of slot 0 first. Until their cores publish loads the kernel's hash goes on.
+    ///
+    /// # Errors
+    /// There are too many, they are no such group, or the process may not load programs.
+    pub fn attach<S: AsFd>(sockets: &[S], rules: Rules) -> Result<Self, Error> {
+        let (Some(first), true) = (sockets.first(), sockets.len() <= SLOTS_MAX as usize) else {
+            return Err(Error::TooMany {
+                what: "sockets in a group",
+                count: sockets.len(),
+                most: SLOTS_MAX as usize,
+            });
+        };
+        let mut ebpf = EbpfLoader::new()
+            .load(object::bytes())
+            .map_err(permission)?;
+        fill(&mut ebpf, sockets)?;
+        let name = abi::maps::PLACE_RULES;
+        let mut map =
+            Array::<_, Raw<Rules>>::try_from(map_mut(&mut ebpf, name)?).map_err(in_map(name))?;
+        let rules = Rules {
+            slots: sockets.len() as u32,
+            ..rules
+        };
+        map.set(0, Raw(rules), 0).map_err(in_map(name))?;
+        let program: &mut SkReuseport = ebpf
+            .program_mut(abi::programs::PLACE)
+            .ok_or(Error::Missing(abi::programs::PLACE))?
+            .try_into()
+            .map_err(failed)?;
+        program.load().map_err(failed)?;
+        program.attach(first).map_err(failed)?;
+        Ok(Self { ebpf })
+    }
+
+    /// What the core of `slot` publishes its load with.
+    ///
+    /// # Errors
+    /// There are not so many, or the process is out of descriptors.
+    pub fn publisher(&self, slot: u32) -> Result<Publisher, Error> {
+        if slot >= SLOTS_MAX {
+            return Err(Error::TooMany {
+                what: "sockets in a group",
+                count: slot as usize + 1,
+                most: SLOTS_MAX as usize,
+            });
+        }
+        let [loads, placed] = [abi::maps::PLACE_LOADS, abi::maps::PLACE_PLACED];
+        Ok(Publisher {
+            slot,
+            loads: Array::try_from(self.shared(loads)?).map_err(in_map(loads))?,
+            placed: Array::try_from(self.shared(placed)?).map_err(in_map(placed))?,
+        })
+    }
+
+    /// How many connections were decided how, by [`Decision`]'s number.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn decisions(&self) -> Result<[u64; DECISIONS as usize], Error> {
+        let name = abi::maps::PLACE_DECISIONS;
+        let map = self.ebpf.map(name).ok_or(Error::Missing(name))?;
+        let map = PerCpuArray::<_, u64>::try_from(map).map_err(in_map(name))?;
+        let mut counts = [0; DECISIONS as usize];
+        for decision in Decision::ALL {
+            let each = map.get(&(decision as u32), 0).map_err(in_map(name))?;
+            counts[decision as usize] = each.iter().sum();
+        }
+        Ok(counts)
+    }
+
+    /// Leaves the group to the kernel's hash. Any socket of the group stands for all of it; none
+    /// is held here, since a listener that nobody accepts from would go on taking connections.
+    ///
+    /// # Errors
+    /// The socket is of no group that has a program.
+    pub fn detach<S: AsFd>(&self, member: &S) -> Result<(), Error> {
+        SkReuseport::detach(member).map_err(failed)
+    }
+
+    /// Instructions that the kernel's verifier walked through to accept the program.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn verified_instructions(&self) -> Result<u32, Error> {
+        self.information()?
+            .verified_instruction_count()
+            .ok_or(Error::Missing("count of verified instructions"))
+    }
+
+    /// How often the program ran and how long altogether, while the kernel kept statistics
+    /// (`kernel.bpf_stats_enabled`).
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn runs(&self) -> Result<(u64, Duration), Error> {
+        let information = self.information()?;
+        Ok((information.run_count(), information.run_time()))
+    }
+
+    fn information(&self) -> Result<aya::programs::ProgramInfo, Error> {
+        let name = abi::programs::PLACE;
+        let program: &SkReuseport = self
+            .ebpf
+            .program(name)
+            .ok_or(Error::Missing(name))?
+            .try_into()
+            .map_err(failed)?;
+        program.info().map_err(failed)
+    }
+
+    /// A descriptor of a map for somebody else.
+    fn shared(&self, name: &'static str) -> Result<Map, Error> {
+        let map = self.ebpf.map(name).ok_or(Error::Missing(name))?;
+        let Map::Array(data) = map else {
+            return Err(Error::Missing(name));
+        };
+        let descriptor = data
+            .fd()
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(Error::System)?;
+        let data = MapData::from_fd(descriptor).map_err(in_map(name))?;
+        Ok(Map::Array(data))
+    }
+}
+
+/// Publishes the load of one core. It needs no privilege, and goes to the core's own thread.
+pub struct Publisher {
+    slot: u32,
+    loads: Array<MapData, Raw<Load>>,
+    placed: Array<MapData, u64>,
+}
+
+impl std::fmt::Debug for Publisher {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Publisher")
+            .field("slot", &self.slot)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Publisher {
+    /// Says what the core has to do now: `connections` that live on it, those in its listener's
+    /// queue included, and how busy its CPU was of late, whoever it worked for.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn publish(&mut self, connections: u32, cpu_permille: u32) -> Result<(), Error> {
+        let placed = self
+            .placed
+            .get(&self.slot, 0)
+            .map_err(in_map(abi::maps::PLACE_PLACED))?;
+        let load = Load {
+            published_ns: clock::monotonic_ns(),
+            placed,
+            connections,
+            cpu_permille,
+        };
+        self.loads
+            .set(self.slot, Raw(load), 0)
+            .map_err(in_map(abi::maps::PLACE_LOADS))
+    }
+
+    /// Connections that were ever placed on the core.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn placed(&self) -> Result<u64, Error> {
+        self.placed
+            .get(&self.slot, 0)
+            .map_err(in_map(abi::maps::PLACE_PLACED))
+    }
+}
+
+fn fill<S: AsFd>(ebpf: &mut Ebpf, sockets: &[S]) -> Result<(), Error> {
+    let name = abi::maps::PLACE_SOCKETS;
+    let mut map = ReusePortSockArray::try_from(map_mut(ebpf, name)?).map_err(in_map(name))?;
+    for (slot, socket) in (0..).zip(sockets) {
+        map.set(slot, &socket.as_fd().as_raw_fd(), 0)
+            .map_err(in_map(name))?;
+    }
+    Ok(())
+}
+
+fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Map, Error> {
+    ebpf.map_mut(name).ok_or(Error::Missing(name))
+}
+
+fn in_map(name: &'static str) -> impl Fn(MapError) -> Error {
+    move |source| Error::Map { name, source }
+}
+
+fn failed(source: ProgramError) -> Error {
+    Error::Program {
+        name: abi::programs::PLACE,
+        source,
+    }
+}
