@@ -65,6 +65,53 @@ impl Chain {
         }
     }
 
+    /// The chain whose 24 bytes these words hold, each as it lies in memory.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_words([way, generation, tag]: [u64; 3]) -> Self {
+        let [version_key, hops_left, s0, s1, h0, h1, n0, n1] = way.to_ne_bytes();
+        Self {
+            version_key,
+            hops_left,
+            sender: [s0, s1],
+            hop: [h0, h1],
+            next: [n0, n1],
+            generation: generation.to_ne_bytes(),
+            tag: tag.to_ne_bytes(),
+        }
+    }
+
+    /// Its first eight bytes as a word in memory.
+    #[inline(always)]
+    #[must_use]
+    pub const fn way(&self) -> u64 {
+        let [s0, s1] = self.sender;
+        let [h0, h1] = self.hop;
+        let [n0, n1] = self.next;
+        u64::from_ne_bytes([self.version_key, self.hops_left, s0, s1, h0, h1, n0, n1])
+    }
+
+    /// Who sends it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn sender(&self) -> NodeId {
+        NodeId(u16::from_be_bytes(self.sender))
+    }
+
+    /// Whom it is sent to.
+    #[inline(always)]
+    #[must_use]
+    pub const fn hop(&self) -> NodeId {
+        NodeId(u16::from_be_bytes(self.hop))
+    }
+
+    /// Whom it goes on to, or nobody.
+    #[inline(always)]
+    #[must_use]
+    pub const fn next(&self) -> NodeId {
+        NodeId(u16::from_be_bytes(self.next))
+    }
+
     /// The same with its tag.
     #[inline(always)]
     #[must_use]
@@ -77,12 +124,8 @@ impl Chain {
     #[inline(always)]
     #[must_use]
     pub fn tag_for(&self, key: SipKey, flow_hash: u64) -> u64 {
-        let [s0, s1] = self.sender;
-        let [h0, h1] = self.hop;
-        let [n0, n1] = self.next;
-        let way = [self.version_key, self.hops_left, s0, s1, h0, h1, n0, n1];
         let generation = u64::from_be_bytes(self.generation);
-        siphash13(key, [flow_hash, u64::from_be_bytes(way), generation])
+        siphash13(key, [flow_hash, u64::from_be(self.way()), generation])
     }
 
     /// True where the tag is right.

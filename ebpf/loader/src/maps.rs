@@ -88,6 +88,11 @@ impl Programs {
         let mut sources = LpmTrie::<_, [u8; 16], u32>::try_from(map).map_err(failed)?;
         match sources.remove(&Key::new(bits, address.octets())) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(MapError::SyscallError(error))
+                if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Ok(())
+            }
             Err(source) => Err(failed(source)),
         }
     }

@@ -1,11 +1,17 @@
 //! The programs that run in the kernel: one function each, which counts the verdict and acts on it.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
+mod icmp;
+mod ip;
 mod maps;
 mod packet;
 mod redirect;
 mod steer;
+mod traffic;
+mod tunnel;
+mod turn;
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::xdp;
