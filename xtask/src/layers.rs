@@ -22,6 +22,7 @@ const ARROWS: &[(&str, Arrows)] = &[
     ("postern-web", Arrows::To(&[])),
     ("postern-ebpf-abi", Arrows::To(&[])),
     ("postern-ebpf", Arrows::To(&["postern-ebpf-abi"])),
+    ("postern-steering", Arrows::To(&[])),
     ("postern-snapshot", Arrows::To(&["postern-access"])),
     ("postern-login", Arrows::To(&["postern-access"])),
     (
@@ -68,13 +69,14 @@ const ARROWS: &[(&str, Arrows)] = &[
 ];
 
 /// Crates that decide, encode or decode: they do no I/O and read no clock.
-const PURE: [&str; 7] = [
+const PURE: [&str; 8] = [
     "postern-wire",
     "postern-relay",
     "postern-access",
     "postern-login",
     "postern-snapshot",
     "postern-audit",
+    "postern-steering",
     "postern-ebpf-abi",
 ];
 
