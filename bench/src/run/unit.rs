@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::pace::Allowance;
 use super::sample::{self, Sample};
+use super::simulation;
 use super::{Outcome, Unit};
 use crate::cases::{Metric, Path, Task};
 use crate::load::{Direction, Latency, Measured, SelfCheck, Work};
@@ -26,11 +27,12 @@ pub(super) fn run(
     if let Task::Micro(micro) = unit.case.task {
         return run_micro(unit, micro, allowance, outcome);
     }
+    if unit.case.task == Task::Simulation {
+        return simulation::run(unit, allowance.pace.is_quick, outcome);
+    }
     let ground = ground.context("relays need a ground to stand on")?;
     let mut contest = Contest::prepare(unit, ground, outcome)?;
-    let begin = Instant::now();
-    contest.round(Stage::WarmUp, allowance.pace.warm_up_scale, outcome)?;
-    let scale = allowance.scale(begin.elapsed());
+    let scale = contest.warm_up(allowance, outcome)?;
     if matches!(unit.case.task, Task::Load(_)) {
         outcome
             .notes
@@ -136,14 +138,43 @@ impl<'a> Contest<'a> {
                     contest.contestants.push(floor);
                 }
             }
-            Task::Micro(_) => {}
+            Task::Micro(_) | Task::Simulation => {}
         }
         Ok(contest)
     }
 
+    /// Everybody once, and nothing of it counts; the scale of the rounds that do. Where sessions are what
+    /// is measured it would take as long as those: of a series only the first warms up, and memory is
+    /// that of relays that were just started.
+    fn warm_up(&mut self, allowance: &Allowance, outcome: &mut Outcome) -> Result<f64> {
+        if self.unit.case.metric == Metric::MemoryPerSession {
+            return Ok(1.0);
+        }
+        let scale = allowance.pace.warm_up_scale;
+        let begin = Instant::now();
+        let all = self.contestants.len() as u32;
+        let few = match self.unit.case.task {
+            Task::Series(_) => 1,
+            _ => all,
+        };
+        self.turns(few as usize, Stage::WarmUp, scale, outcome)?;
+        Ok(allowance.scale(begin.elapsed() * all / few))
+    }
+
     /// Everybody once, one after the other.
     fn round(&mut self, stage: Stage, scale: f64, outcome: &mut Outcome) -> Result<()> {
-        for number in 0..self.contestants.len() {
+        self.turns(self.contestants.len(), stage, scale, outcome)
+    }
+
+    /// The first `count` of them, once.
+    fn turns(
+        &mut self,
+        count: usize,
+        stage: Stage,
+        scale: f64,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        for number in 0..count {
             if self.contestants[number].out {
                 continue;
             }
@@ -272,7 +303,7 @@ impl<'a> Contest<'a> {
                         rows(&part(&pair[0]), &pair[0], Some(&pair[1]));
                     }
                 }
-                Task::Load(_) | Task::Micro(_) => {
+                Task::Load(_) | Task::Micro(_) | Task::Simulation => {
                     let (ours, peers) = self.contestants.split_first().expect("ours takes part");
                     let mut peers = peers.iter().filter(|peer| !peer.out).peekable();
                     if peers.peek().is_none() {
