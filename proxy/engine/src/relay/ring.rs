@@ -184,9 +184,13 @@ impl Running<'_> {
                 Deed::Send(key, leg) => {
                     let tag = Tag::new(Kind::Send, key, leg);
                     let target = self.target(key, leg);
-                    let entry = match self.machine.says_close(key, leg) {
-                        true => target.send_message(control::close_notify(), tag),
-                        false => target.send(self.machine.outgoing(key, leg), tag),
+                    let outgoing = self.machine.outgoing(key, leg);
+                    let entry = match self.machine.is_kernel(key, leg) {
+                        false => target.send(outgoing, tag),
+                        true if self.machine.says_close(key, leg) => {
+                            target.send_message(control::close_notify(), tag)
+                        }
+                        true => target.send_some(outgoing, tag),
                     };
                     self.ask(&entry)?;
                 }

@@ -132,9 +132,19 @@ impl Target {
     /// Sends all of `bytes`, which must stay where they are until the answer has come.
     #[must_use]
     pub fn send(self, bytes: &[u8], tag: Tag) -> Entry {
+        self.send_flagged(bytes, libc::MSG_WAITALL | libc::MSG_NOSIGNAL, tag)
+    }
+
+    /// Sends some of `bytes`, as above: TLS in the kernel refuses to be asked for all (`EOPNOTSUPP`).
+    #[must_use]
+    pub fn send_some(self, bytes: &[u8], tag: Tag) -> Entry {
+        self.send_flagged(bytes, libc::MSG_NOSIGNAL, tag)
+    }
+
+    fn send_flagged(self, bytes: &[u8], flags: i32, tag: Tag) -> Entry {
         let length = u32::try_from(bytes.len()).expect("a block is far smaller than 4 GiB");
         opcode::Send::new(self.descriptor(), bytes.as_ptr(), length)
-            .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
+            .flags(flags)
             .build()
             .flags(self.flags())
             .user_data(tag.pack())
@@ -144,7 +154,7 @@ impl Target {
     #[must_use]
     pub fn send_message(self, message: &'static libc::msghdr, tag: Tag) -> Entry {
         opcode::SendMsg::new(self.descriptor(), message)
-            .flags((libc::MSG_WAITALL | libc::MSG_NOSIGNAL) as u32)
+            .flags(libc::MSG_NOSIGNAL as u32)
             .build()
             .flags(self.flags())
             .user_data(tag.pack())
@@ -215,6 +225,7 @@ fn cap(entry: &mut Entry, bytes: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relay::ktls::control::close_notify;
 
     #[test]
     fn tags_come_back_as_they_went() {
@@ -228,6 +239,22 @@ mod tests {
             }
         }
         assert_eq!(Tag::unpack(u64::MAX), None);
+    }
+
+    #[test]
+    fn tls_in_the_kernel_is_asked_for_nothing_that_it_refuses() {
+        let tag = Tag::new(Kind::Send, NOBODY, Leg::Client);
+        let flags = |entry: &Entry| {
+            // SAFETY: an entry is 64 initialised bytes of plain integers.
+            let bytes = unsafe { *std::ptr::from_ref(entry).cast::<[u8; 64]>() };
+            i32::from_ne_bytes(bytes[28..32].try_into().expect("four bytes"))
+        };
+        let target = Target::Descriptor(5);
+        let all = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+        assert_eq!(flags(&target.send(b"all", tag)), all);
+        assert_eq!(flags(&target.send_some(b"some", tag)), libc::MSG_NOSIGNAL);
+        let close = target.send_message(close_notify(), tag);
+        assert_eq!(flags(&close), libc::MSG_NOSIGNAL);
     }
 
     #[test]
