@@ -1,6 +1,7 @@
 //! The cases of the bench, as data: what each proves, who takes part, the work and the figure.
 
 mod ourselves;
+mod steering;
 
 use crate::load::{Direction, Pace, Ping, Work};
 use crate::micro::Micro;
@@ -67,6 +68,8 @@ pub enum Task {
     /// Loads over ours alone, whose CPU is compared with that of [`crate::micro::floor`].
     Floor(Vec<Work>),
     Micro(Micro),
+    /// A simulated week of steering.
+    Simulation,
 }
 
 /// What is compared.
@@ -85,6 +88,8 @@ pub enum Metric {
     MemoryPerSession,
     /// Time of one operation, or of 10⁹ bytes where the unit says so.
     Time,
+    /// What a week of steering came to: sessions cut, shares, moves, drains.
+    Steering,
 }
 
 /// Relays that carry bytes from TCP to TCP.
@@ -123,6 +128,7 @@ pub fn all() -> Vec<Case> {
     all.extend(sessions());
     all.extend(ourselves::micro());
     all.extend(ourselves::sessions());
+    all.extend(steering::simulation());
     all
 }
 

@@ -8,3 +8,4 @@ pub mod micro;
 pub mod peers;
 pub mod report;
 pub mod run;
+pub mod steering;

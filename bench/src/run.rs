@@ -214,7 +214,7 @@ fn lighter(case: &Case) -> Case {
             works.drain(inner);
         }
         Task::Load(Work::Idle { sessions }) => *sessions = IDLE_SESSIONS.min(*sessions),
-        Task::Load(_) | Task::Floor(_) | Task::Micro(_) => {}
+        Task::Load(_) | Task::Floor(_) | Task::Micro(_) | Task::Simulation => {}
     }
     case
 }

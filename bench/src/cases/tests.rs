@@ -40,6 +40,7 @@ fn cases_are_complete_and_names_are_their_own() {
         "growth",
         "growth-cold",
         "stalled-reader",
+        "steer-sim",
     ];
     let all = all();
     let found: BTreeSet<_> = all.iter().map(|case| case.name).collect();

@@ -61,6 +61,20 @@ pub(super) fn columns(case: &Case) -> &'static [Column] {
         }
         Metric::MemoryPerSession => const { &[column("memory/session", "KB")] },
         Metric::Time => const { &[column("time", "µs")] },
+        Metric::Steering => {
+            const {
+                &[
+                    column("cut", "sessions"),
+                    column("misplaced", "%"),
+                    column("share error", "%"),
+                    column("moves", "buckets"),
+                    column("drain relieved", "s"),
+                    column("drain closed", "s"),
+                    column("drain empty", "h"),
+                    column("overload", "s"),
+                ]
+            }
+        }
     }
 }
 
@@ -106,7 +120,7 @@ impl Sample {
                 ms(99.0),
             ],
             Metric::MemoryPerSession => vec![grown_kb / sessions(work) as f64],
-            Metric::Time => Vec::new(),
+            Metric::Time | Metric::Steering => Vec::new(),
         }
     }
 }
@@ -247,7 +261,7 @@ mod tests {
         };
         let work = Work::Idle { sessions: 100 };
         for case in cases::all() {
-            if case.metric == Metric::Time {
+            if matches!(case.metric, Metric::Time | Metric::Steering) {
                 continue;
             }
             let figures = sample.figures(&case, &work);
@@ -259,7 +273,7 @@ mod tests {
                 Metric::Latency => 2.0,
                 Metric::SessionsPerSecond => 25.0,
                 Metric::MemoryPerSession => 50.0,
-                Metric::Time => 0.0,
+                Metric::Time | Metric::Steering => 0.0,
             };
             assert!(
                 (figures[0] / expected - 1.0).abs() < 0.01,
@@ -275,7 +289,7 @@ mod tests {
             let works = match case.task {
                 cases::Task::Load(work) => vec![work],
                 cases::Task::Series(works) | cases::Task::Floor(works) => works,
-                cases::Task::Micro(_) => Vec::new(),
+                cases::Task::Micro(_) | cases::Task::Simulation => Vec::new(),
             };
             for work in works {
                 for scale in [0.001, 0.3] {
