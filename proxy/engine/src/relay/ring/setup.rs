@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 
 use io_uring::{IoUring, cqueue, types};
+use postern_relay::memory::RECEIVE_BYTES_MAX;
 
 use crate::relay::buffers::{Buffers, Shape};
 
@@ -55,19 +56,19 @@ pub struct Ring {
 }
 
 impl From<ReceiveMode> for Receiving {
-    /// With the buffers that suit the mode: without bundles, one must hold a whole receive.
+    /// With the buffers that suit the mode: without bundles, one must hold a whole receive. Their sizes are no
+    /// powers of two: the first bytes of all buffers would share a few lines of the cache.
     fn from(mode: ReceiveMode) -> Self {
         let shape = match mode {
             ReceiveMode::CappedBundles => Shape {
                 count: 256,
                 count_min: 16,
-                // Not a power of two: the first bytes of all buffers would share a few lines of the cache.
                 buffer_bytes: 16 * 1024 + 320,
             },
             ReceiveMode::Single => Shape {
                 count: 64,
-                count_min: 8,
-                buffer_bytes: 64 * 1024,
+                count_min: 4,
+                buffer_bytes: RECEIVE_BYTES_MAX as u32 + 320,
             },
         };
         Self { mode, shape }
