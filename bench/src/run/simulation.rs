@@ -128,6 +128,9 @@ fn notes(ledger: &Ledger, scale: Scale, seconds: f64) -> Vec<String> {
         "lifetimes are lognormal around 75 min (σ of the logarithm 1), drawn again outside of 2 min to 10 h; \
          a session is cut when any table that a node steers by would not reach it"
             .to_owned(),
+        "cut on silent nodes: a node that nobody hears loses its place where the other hop drains and still \
+         has sessions, or when it stays silent for a minute"
+            .to_owned(),
         "maglev has 65,537 entries, rendezvous 65,536 keys; both follow who is up and get no load: with it \
          they would cut more"
             .to_owned(),

@@ -6,7 +6,7 @@ use super::*;
 const SMALL: Scale = Scale {
     nodes: 40,
     sessions: 40_000,
-    hours: 30,
+    hours: 24,
     seed: 3,
 };
 
@@ -30,7 +30,7 @@ fn sessions_end_on_failed_nodes_alone_and_hashes_cut_others_too() {
 
 #[test]
 fn a_seed_is_a_week() {
-    let small = Scale { hours: 8, ..SMALL };
+    let small = Scale { hours: 3, ..SMALL };
     assert_eq!(simulate(small).unwrap(), simulate(small).unwrap());
     let other = Scale { seed: 4, ..small };
     assert_ne!(simulate(small).unwrap(), simulate(other).unwrap());

@@ -253,11 +253,13 @@ impl Cluster {
             node: member.id,
             state: member.state(),
             weight: member.target_weight(),
+            is_overloaded: member.is_overloaded(),
         });
         let leaving = self.leaving.iter().map(|node| Standing {
             node: *node,
             state: State::Gone,
             weight: 0,
+            is_overloaded: false,
         });
         members.chain(leaving).collect()
     }

@@ -134,3 +134,58 @@ impl Dwell {
         self.rests[bucket.at()].ordered
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Seen, Weight};
+
+    /// What a second hop says.
+    struct Says(Option<Seen>);
+
+    impl Flows for Says {
+        fn at(&self, _: NodeId, _: BucketIndex) -> Option<Seen> {
+            self.0
+        }
+    }
+
+    const POLICY: DwellPolicy = DwellPolicy {
+        session_ms_max: 100_000,
+        embryo_ms: 10_000,
+        failed_ms: 0,
+    };
+
+    #[test]
+    fn a_second_hop_is_empty_when_it_says_so_late_enough_or_no_session_is_that_long() {
+        let members = [1, 2].map(|number| {
+            let node = NodeId::new(number).expect("it is not 0");
+            (node, Weight::new(1).expect("it is in range"))
+        });
+        let table = Table::initial(Generation(5), &members).expect("it has members");
+        let check = |acknowledged: u64, now: u64, said: Option<(u32, u64)>, expected: bool| {
+            let mut dwell = Dwell::new(&table);
+            dwell.acknowledge(Generation(acknowledged), Millis(1_000));
+            let says = Says(said.map(|(flows, taken_at)| Seen {
+                flows,
+                taken_at: Millis(taken_at),
+            }));
+            let (bucket, node) = (BucketIndex(0), members[1].0);
+            let settled = dwell.is_settled(bucket, node, &says, Millis(now), &POLICY);
+            assert_eq!(settled, expected, "{acknowledged} {now} {said:?}");
+        };
+        check(5, 12_000, Some((0, 11_000)), true);
+        check(6, 12_000, Some((0, 11_000)), true);
+        // A connection lives.
+        check(5, 12_000, Some((1, 11_000)), false);
+        // Somebody still sends new connections there.
+        check(4, 12_000, Some((0, 11_000)), false);
+        // Connections may be on their way that were not counted yet.
+        check(5, 12_000, Some((0, 10_999)), false);
+        check(5, 10_999, Some((0, 10_999)), false);
+        // It doesn't say.
+        check(5, 12_000, None, false);
+        check(5, 110_999, None, false);
+        check(5, 111_000, None, true);
+        check(4, 111_000, None, false);
+    }
+}

@@ -1,7 +1,7 @@
 //! A node of the cluster: what was configured, what it says of itself, and the state that follows.
 
 use crate::health::{Health, HealthPolicy, Verdict};
-use crate::load::{Damper, Load, LoadPolicy, Pressure};
+use crate::load::{Damper, FACTOR_FULL, Load, LoadPolicy, Pressure};
 use crate::{Error, Generation, Millis, NodeId};
 
 /// Largest weight: with all factors and members the sum stays far below what a `u64` of products holds.
@@ -116,6 +116,12 @@ impl Member {
     #[must_use]
     pub fn target_weight(&self) -> u32 {
         self.weight.get() * self.damper.factor()
+    }
+
+    /// True while its load leaves it no more than half of its weight.
+    #[must_use]
+    pub fn is_overloaded(&self) -> bool {
+        2 * self.damper.factor() <= FACTOR_FULL
     }
 
     /// # Errors

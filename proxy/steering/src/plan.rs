@@ -17,6 +17,8 @@ pub struct Standing {
     pub state: State,
     /// Target weight, in any unit that all members share.
     pub weight: u32,
+    /// It has lost so much of its weight to load that haste is worth more moves than need be.
+    pub is_overloaded: bool,
 }
 
 /// What a plan is made from, beside the table and its past.

@@ -18,6 +18,7 @@ struct Node {
     state: State,
     /// It takes new connections.
     takes: bool,
+    is_overloaded: bool,
     quota: u32,
     /// Buckets that it has more than its quota; those that are on their way to it are counted.
     surplus: i64,
@@ -26,6 +27,7 @@ struct Node {
 const STRANGER: Node = Node {
     state: State::Gone,
     takes: false,
+    is_overloaded: false,
     quota: 0,
     surplus: 0,
 };
@@ -79,7 +81,9 @@ impl<'a, F: Flows> Draft<'a, F> {
         let old = highest(&mut table.members().iter().map(|entry| entry.node));
         let mut nodes = vec![STRANGER; known.max(old) + 1];
         for standing in standings {
-            nodes[standing.node.index()].state = standing.state;
+            let node = &mut nodes[standing.node.index()];
+            node.state = standing.state;
+            node.is_overloaded = standing.is_overloaded;
         }
         // Nodes that drain are better than none.
         let is = |wanted: State| standings.iter().any(|one| one.state == wanted);
@@ -190,16 +194,20 @@ impl<'a, F: Flows> Draft<'a, F> {
         }
     }
 
-    /// Buckets whose first hop has too much and whose second has too little.
+    /// Buckets whose first hop has too much and whose second has too little; of an overloaded first hop
+    /// also those whose second can bear it until it gives something away.
     pub fn swap_to_takers(&mut self) {
         let table = self.table;
         for (index, hops) in BucketIndex::all().zip(table.buckets()) {
             if self.node(hops.first).surplus <= 0 || self.busy[index.at()] {
                 continue;
             }
+            let from = *self.node(hops.first);
+            let is_hasty = from.is_overloaded && from.surplus > tolerance(from.quota);
             let Some(second) = hops.second.filter(|second| {
                 let second = self.node(*second);
-                second.takes && second.surplus < 0
+                let bears = !second.is_overloaded && second.surplus < tolerance(second.quota);
+                second.takes && (second.surplus < 0 || is_hasty && bears)
             }) else {
                 continue;
             };
