@@ -105,6 +105,8 @@ fn build() -> Result<PathBuf> {
     command::run(
         Command::new(tools.join("llvm-strip"))
             .arg("--strip-debug")
+            // Which line an instruction is of makes half of an object, and is for people only.
+            .args(["--remove-section=.BTF.ext", "--remove-section=.rel.BTF.ext"])
             .arg("-o")
             .arg(&stripped)
             .arg(target.join(BUILT)),

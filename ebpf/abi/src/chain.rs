@@ -1,6 +1,6 @@
 //! The headers of a forwarded packet: Generic UDP Encapsulation with our chain of hops as its private data.
 
-use crate::siphash::{SipKey, siphash13};
+use crate::siphash::{SipKey, siphash24};
 use crate::table::NodeId;
 
 /// First word of the GUE header, without the inner protocol: version 0, no control message, six
@@ -125,7 +125,7 @@ impl Chain {
     #[must_use]
     pub fn tag_for(&self, key: SipKey, flow_hash: u64) -> u64 {
         let generation = u64::from_be_bytes(self.generation);
-        siphash13(key, [flow_hash, u64::from_be(self.way()), generation])
+        siphash24(key, [flow_hash, u64::from_be(self.way()), generation])
     }
 
     /// True where the tag is right.

@@ -31,6 +31,8 @@ pub mod maps {
     pub const SOURCES: &str = "SOURCES";
     /// Source → when its next SYN is due.
     pub const SYNS: &str = "SYNS";
+    /// Among how many flows a measurement spreads its packets.
+    pub const MEASURED_FLOWS: &str = "MEASURED_FLOWS";
     /// Programs that `steer` goes on to.
     pub const NEXT: &str = "NEXT";
     /// Slot → listening socket of a group.
@@ -55,6 +57,10 @@ pub mod maps {
 pub mod programs {
     /// XDP: what becomes of every packet that arrives.
     pub const STEER: &str = "steer";
+    /// XDP: lets everything pass.
+    pub const PASS: &str = "pass";
+    /// XDP, for measurements: `steer`, with its tunnel undone.
+    pub const STEER_UNDONE: &str = "steer_undone";
     /// XDP, called by `steer`: what other nodes forwarded here.
     pub const REDIRECT: &str = "redirect";
     /// SK_REUSEPORT: the core for a new connection.

@@ -62,45 +62,59 @@ impl State {
     }
 
     #[inline(always)]
-    const fn take(self, word: u64) -> Self {
-        let Self([v0, v1, v2, v3]) = self;
-        let Self([v0, v1, v2, v3]) = Self([v0, v1, v2, v3 ^ word]).round();
-        Self([v0 ^ word, v1, v2, v3])
+    fn rounds(mut self, count: usize) -> Self {
+        for _ in 0..count {
+            self = self.round();
+        }
+        self
     }
 
     #[inline(always)]
-    const fn end(self, bytes: u64) -> u64 {
-        let Self([v0, v1, v2, v3]) = self.take(bytes << 56);
-        let Self([v0, v1, v2, v3]) = Self([v0, v1, v2 ^ 0xff, v3]).round().round().round();
-        v0 ^ v1 ^ v2 ^ v3
+    fn take<const C: usize>(self, word: u64) -> Self {
+        let Self([v0, v1, v2, v3]) = self;
+        let Self([v0, v1, v2, v3]) = Self([v0, v1, v2, v3 ^ word]).rounds(C);
+        Self([v0 ^ word, v1, v2, v3])
     }
 }
 
-/// SipHash-1-3 of `words`, each as its eight little-endian bytes.
-///
-/// Jean-Philippe Aumasson, Daniel J. Bernstein: SipHash: a fast short-input PRF (2012), with one
-/// round a word and three at the end.
+/// SipHash-1-3 of `words`, each as its eight little-endian bytes: spreads what others may choose.
 #[inline(always)]
 #[must_use]
 pub fn siphash13<const N: usize>(key: SipKey, words: [u64; N]) -> u64 {
+    siphash::<1, 3, N>(key, words)
+}
+
+/// SipHash-2-4 of `words`, each as its eight little-endian bytes: authenticates.
+#[inline(always)]
+#[must_use]
+pub fn siphash24<const N: usize>(key: SipKey, words: [u64; N]) -> u64 {
+    siphash::<2, 4, N>(key, words)
+}
+
+/// Jean-Philippe Aumasson, Daniel J. Bernstein: SipHash: a fast short-input PRF (2012), with `C`
+/// rounds a word and `D` at the end.
+#[inline(always)]
+fn siphash<const C: usize, const D: usize, const N: usize>(key: SipKey, words: [u64; N]) -> u64 {
     let mut state = State::new(key);
     for word in words {
-        state = state.take(word);
+        state = state.take::<C>(word);
     }
-    state.end(N as u64 * 8)
+    let bytes = N as u64 * 8;
+    let State([v0, v1, v2, v3]) = state.take::<C>(bytes << 56);
+    let State([v0, v1, v2, v3]) = State([v0, v1, v2 ^ 0xff, v3]).rounds(D);
+    v0 ^ v1 ^ v2 ^ v3
 }
 
 #[cfg(test)]
 mod tests {
     extern crate std;
 
-    use core::hash::Hasher as _;
     use proptest::prelude::*;
+    use siphasher::sip::{SipHasher13, SipHasher24};
 
     use super::*;
 
-    fn reference(key: SipKey, words: &[u64]) -> u64 {
-        let mut hasher = siphasher::sip::SipHasher13::new_with_keys(key.low, key.high);
+    fn reference(mut hasher: impl core::hash::Hasher, words: &[u64]) -> u64 {
         for word in words {
             hasher.write(&word.to_le_bytes());
         }
@@ -112,9 +126,13 @@ mod tests {
         fn hashes_are_those_of_an_independent_siphash(low: u64, high: u64, words: [u64; 6]) {
             let key = SipKey { low, high };
             let [a, b, c, ..] = words;
-            prop_assert_eq!(siphash13(key, [a, b]), reference(key, &[a, b]));
-            prop_assert_eq!(siphash13(key, [a, b, c]), reference(key, &[a, b, c]));
-            prop_assert_eq!(siphash13(key, words), reference(key, &words));
+            let short = || SipHasher13::new_with_keys(low, high);
+            prop_assert_eq!(siphash13(key, [a, b]), reference(short(), &[a, b]));
+            prop_assert_eq!(siphash13(key, [a, b, c]), reference(short(), &[a, b, c]));
+            prop_assert_eq!(siphash13(key, words), reference(short(), &words));
+            let long = || SipHasher24::new_with_keys(low, high);
+            prop_assert_eq!(siphash24(key, [a, b, c]), reference(long(), &[a, b, c]));
+            prop_assert_eq!(siphash24(key, words), reference(long(), &words));
         }
     }
 

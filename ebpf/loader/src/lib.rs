@@ -1,7 +1,9 @@
 //! Loads the programs that run in the kernel, runs them on packets, and reads and writes their maps: the only user of aya.
 
 mod account;
+mod attach;
 mod clock;
+pub mod cost;
 mod maps;
 mod object;
 mod place;
@@ -9,7 +11,7 @@ mod programs;
 mod table;
 
 pub use account::{Account, Accounts, Drained, Ending, Patience, Side};
-pub use aya::programs::XdpMode;
+pub use attach::{Attached, Mode};
 pub use place::{Placement, Publisher};
 pub use programs::{Program, Programs, Run};
 pub use table::{Draft, Endpoint, from_ip};
@@ -26,6 +28,14 @@ pub enum Error {
     #[error("the kernel does not take program {name}")]
     Program {
         name: &'static str,
+        #[source]
+        source: aya::programs::ProgramError,
+    },
+    #[error("{name} cannot be attached to {interface} ({mode})")]
+    Attach {
+        name: &'static str,
+        interface: String,
+        mode: &'static str,
         #[source]
         source: aya::programs::ProgramError,
     },
@@ -47,6 +57,8 @@ pub enum Error {
     },
     #[error("no seed gives every address a slot of its own")]
     NoSeed,
+    #[error("{0}: packets did not go the way that is measured")]
+    Strayed(&'static str),
     #[error("node {0} is not in the table")]
     UnknownNode(u16),
 }

@@ -18,10 +18,15 @@ const GROWTH_MAX: usize = 256;
 pub enum Program {
     Steer,
     Redirect,
+    /// Lets everything pass.
+    Pass,
+    /// `steer` for measurements, with its tunnel undone; loaded when it is asked for.
+    SteerUndone,
 }
 
 impl Program {
-    pub const ALL: [Self; 2] = [Self::Steer, Self::Redirect];
+    /// Those that a node attaches.
+    pub const ALL: [Self; 3] = [Self::Steer, Self::Redirect, Self::Pass];
 
     /// As the object has it.
     #[must_use]
@@ -29,6 +34,8 @@ impl Program {
         match self {
             Self::Steer => abi::programs::STEER,
             Self::Redirect => abi::programs::REDIRECT,
+            Self::Pass => abi::programs::PASS,
+            Self::SteerUndone => abi::programs::STEER_UNDONE,
         }
     }
 }
@@ -60,11 +67,20 @@ impl Programs {
             .load(object::bytes())
             .map_err(permission)?;
         for program in Program::ALL {
-            let xdp = xdp(&mut ebpf, program)?;
-            xdp.load().map_err(|source| failed(program, source))?;
+            load(&mut ebpf, program)?;
         }
         chain(&mut ebpf)?;
         Ok(Self { ebpf })
+    }
+
+    /// The same, with what measurements need.
+    ///
+    /// # Errors
+    /// As with [`Programs::load`].
+    pub fn load_to_measure() -> Result<Self, Error> {
+        let mut programs = Self::load()?;
+        load(&mut programs.ebpf, Program::SteerUndone)?;
+        Ok(programs)
     }
 
     /// Runs `program` on `packet`, `repeat` times.
@@ -128,6 +144,11 @@ fn xdp(ebpf: &mut Ebpf, program: Program) -> Result<&mut Xdp, Error> {
     let name = program.name();
     let found = ebpf.program_mut(name).ok_or(Error::Missing(name))?;
     found.try_into().map_err(|source| failed(program, source))
+}
+
+fn load(ebpf: &mut Ebpf, program: Program) -> Result<(), Error> {
+    let loaded = xdp(ebpf, program)?.load();
+    loaded.map_err(|source| failed(program, source))
 }
 
 /// Lets `steer` go on to `redirect`.

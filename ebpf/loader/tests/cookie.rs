@@ -1,12 +1,14 @@
 //! A SYN cookie that this node gave keeps its connection here, though the stack has nothing of it but the listener.
+#![allow(clippy::unwrap_used, reason = "a test, its helpers included")]
 
+mod apart;
 mod packets;
 mod world;
 
 use std::net::{SocketAddr, TcpListener};
-use std::process::Command;
 use std::time::Duration;
 
+use apart::apart;
 use packets::*;
 use postern_ebpf_abi::verdict::Verdict;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -14,24 +16,6 @@ use world::*;
 
 /// Number of our SYN.
 const BEGIN: u32 = 7_000;
-
-/// Runs `test` on a thread in a network namespace of its own, which ends with the thread.
-fn apart(test: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::spawn(|| {
-        // SAFETY: takes no pointer, and concerns this thread alone.
-        let status = unsafe { libc::unshare(libc::CLONE_NEWNET) };
-        let error = std::io::Error::last_os_error();
-        assert_eq!(status, 0, "a network namespace takes root: {error}");
-        let up = Command::new("ip")
-            .args(["link", "set", "lo", "up"])
-            .status();
-        assert!(up.expect("iproute2 is installed").success());
-        test();
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
 
 /// Sends a SYN that no socket stands behind; the number that the listener answers with.
 fn number_of_answer(client: SocketAddr, vip: SocketAddr) -> u32 {

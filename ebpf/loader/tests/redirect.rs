@@ -1,4 +1,5 @@
 //! What `redirect` does with packets of other nodes: taken, passed on, or refused for what is forged about them.
+#![allow(clippy::unwrap_used, reason = "a test, its helpers included")]
 
 mod packets;
 mod world;

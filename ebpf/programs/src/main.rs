@@ -2,11 +2,18 @@
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
+// Atomic additions: the compiler offers them for this target by intrinsic only.
+#![feature(core_intrinsics)]
+#![allow(internal_features)]
 
+mod account;
+mod atomic;
 mod icmp;
 mod ip;
 mod maps;
+mod measure;
 mod packet;
+mod place;
 mod redirect;
 mod steer;
 mod traffic;
@@ -30,6 +37,20 @@ pub fn steer(context: XdpContext) -> u32 {
 pub fn redirect(context: XdpContext) -> u32 {
     let bytes = packet::frame_bytes(&context);
     act(redirect::judge(&context), bytes)
+}
+
+/// XDP: lets everything pass.
+#[xdp]
+pub fn pass(_: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
+}
+
+/// XDP, for measurements: `steer`, with its tunnel undone.
+#[xdp]
+pub fn steer_undone(context: XdpContext) -> u32 {
+    let bytes = packet::frame_bytes(&context);
+    measure::steer_and_undo(&context, bytes);
+    xdp_action::XDP_PASS
 }
 
 #[inline(always)]

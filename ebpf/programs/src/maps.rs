@@ -24,6 +24,15 @@ pub static SYNS: LruHashMap<Address, u64> = LruHashMap::with_max_entries(SYN_SOU
 #[map]
 pub static NEXT: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
+#[map]
+static MEASURED_FLOWS: aya_ebpf::maps::Array<u32> = aya_ebpf::maps::Array::with_max_entries(1, 0);
+
+/// Among how many flows a measurement spreads its packets; a power of two.
+#[inline(always)]
+pub fn measured_flows() -> u32 {
+    MEASURED_FLOWS.get(0).copied().unwrap_or(0)
+}
+
 /// The table in force.
 #[inline(always)]
 pub fn table() -> Option<&'static Table> {

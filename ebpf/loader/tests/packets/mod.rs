@@ -1,5 +1,6 @@
 //! Packets as the RFCs lay them out, built byte by byte, and a reader that verifies every checksum.
 #![allow(dead_code, reason = "every test program uses a part")]
+#![allow(clippy::unwrap_used, reason = "this is a part of tests")]
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,5 +1,6 @@
 //! A node with its table in the kernel, on which packets are tried: each must be counted once, under the verdict that is expected.
 #![allow(dead_code, reason = "every test program uses a part")]
+#![allow(clippy::unwrap_used, reason = "this is a part of tests")]
 
 use std::hash::Hasher as _;
 use std::net::{IpAddr, SocketAddr};
@@ -9,7 +10,7 @@ use postern_ebpf_abi::flow::Address;
 use postern_ebpf_abi::siphash::SipKey;
 use postern_ebpf_abi::table::{Bucket, NodeId, Settings};
 use postern_ebpf_abi::verdict::{Action, Verdict};
-use siphasher::sip::SipHasher13;
+use siphasher::sip::{SipHasher13, SipHasher24};
 
 /// This node, and two others: one over IPv4, one over IPv6.
 pub const SELF: NodeId = NodeId(1);
@@ -211,7 +212,7 @@ pub fn chain(key: u8, hops_left: u8, way: [NodeId; 3], hash: u64) -> Vec<u8> {
 }
 
 fn tag(key: u8, chain: &[u8], hash: u64) -> u64 {
-    let mut hasher = SipHasher13::new_with_key(&TAG_KEYS[usize::from(key)]);
+    let mut hasher = SipHasher24::new_with_key(&TAG_KEYS[usize::from(key)]);
     hasher.write(&hash.to_le_bytes());
     let way: [u8; 8] = chain[..8].try_into().unwrap();
     hasher.write(&u64::from_be_bytes(way).to_le_bytes());

@@ -1,0 +1,255 @@
+//! What the programs cost: the kernel's test run on packets of each path, with what the run itself takes subtracted.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use aya::maps::Array;
+use postern_ebpf_abi as abi;
+use postern_ebpf_abi::flow::Address;
+use postern_ebpf_abi::siphash::SipKey;
+use postern_ebpf_abi::source::DENY;
+use postern_ebpf_abi::table::{Bucket, NodeId, Settings};
+use postern_ebpf_abi::verdict::Verdict;
+
+use crate::{Draft, Endpoint, Error, Program, Programs, from_ip};
+
+/// Flows that [`Path::GueMany`] spreads its packets over.
+pub const FLOWS: u32 = 131_072;
+
+const SELF: NodeId = NodeId(1);
+const OTHER: NodeId = NodeId(2);
+const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 7);
+const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+const PORT: u16 = 443;
+
+/// A path through the programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// The source is on the list of the denied.
+    Denied,
+    /// To an address that is not ours.
+    NotOurs,
+    /// This node has the flow.
+    Own,
+    /// Into a tunnel to another node, one flow. Taking it out again is part of what is measured.
+    Gue,
+    /// The same over [`FLOWS`] random flows.
+    GueMany,
+    /// This node is the first and asks its stack, which has the connection.
+    Lookup,
+}
+
+impl Path {
+    pub const ALL: [Self; 6] = [
+        Self::Denied,
+        Self::NotOurs,
+        Self::Own,
+        Self::Gue,
+        Self::GueMany,
+        Self::Lookup,
+    ];
+
+    /// Its name as a case of the bench.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Denied => "steer-denied",
+            Self::NotOurs => "steer-not-ours",
+            Self::Own => "steer-self",
+            Self::Gue => "steer-gue",
+            Self::GueMany => "steer-gue-131k",
+            Self::Lookup => "steer-lookup",
+        }
+    }
+
+    /// What every packet of it must be counted as.
+    const fn verdict(self) -> Verdict {
+        match self {
+            Self::Denied => Verdict::Denied,
+            Self::NotOurs => Verdict::NotOurs,
+            Self::Own => Verdict::Local,
+            Self::Gue | Self::GueMany => Verdict::ToFirst,
+            Self::Lookup => Verdict::LocalSocket,
+        }
+    }
+}
+
+/// What a path costs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cost {
+    pub path: Path,
+    /// Time a packet, of every round, with the run itself subtracted; in order.
+    pub rounds: Vec<Duration>,
+}
+
+impl Cost {
+    #[must_use]
+    pub fn least(&self) -> Duration {
+        self.rounds.first().copied().unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn median(&self) -> Duration {
+        let middle = self.rounds.get(self.rounds.len() / 2);
+        middle.copied().unwrap_or_default()
+    }
+}
+
+/// Programs that are ready to be measured.
+#[derive(Debug)]
+pub struct Bench {
+    programs: Programs,
+}
+
+impl Bench {
+    /// # Errors
+    /// The programs cannot be loaded.
+    pub fn new() -> Result<Self, Error> {
+        let mut programs = Programs::load_to_measure()?;
+        let denied = Address::from_octets(CLIENT.to_ipv6_mapped().octets());
+        programs.put_source(denied, 128, DENY)?;
+        // The list is never empty where it matters what a look into it costs.
+        for number in 0..1_000_u32 {
+            let address = IpAddr::from(Ipv4Addr::from(0x0a00_0000 + (number << 8)));
+            programs.put_source(from_ip(address), 96 + 24, DENY)?;
+        }
+        Ok(Self { programs })
+    }
+
+    /// Measures `path` in `rounds` rounds of `packets` packets each, beside an empty program.
+    ///
+    /// # Errors
+    /// A packet did not go the way that is to be measured.
+    pub fn measure(&mut self, path: Path, rounds: usize, packets: u32) -> Result<Cost, Error> {
+        let socket = Connection::open()?;
+        let (client, vip) = match path {
+            Path::Lookup => (socket.client, socket.server),
+            _ => (
+                SocketAddr::from((CLIENT, 50_000)),
+                SocketAddr::from((VIP, PORT)),
+            ),
+        };
+        let table = draft(path, vip)?;
+        self.programs.put_table(table.table())?;
+        self.spread(if path == Path::GueMany { FLOWS } else { 1 })?;
+        let to = match path {
+            Path::NotOurs => SocketAddr::from((Ipv4Addr::new(203, 0, 113, 1), PORT)),
+            _ => vip,
+        };
+        let frame = acknowledgement(client, to);
+        let program = match path {
+            Path::Gue | Path::GueMany => Program::SteerUndone,
+            _ => Program::Steer,
+        };
+        let mut costs = Vec::with_capacity(rounds);
+        for _ in 0..rounds {
+            let empty = self.programs.run(Program::Pass, &frame, packets)?.duration;
+            let before = self.programs.count(path.verdict())?.packets;
+            let full = self.programs.run(program, &frame, packets)?.duration;
+            let after = self.programs.count(path.verdict())?.packets;
+            if after - before != u64::from(packets) {
+                return Err(Error::Strayed(path.name()));
+            }
+            costs.push(full.saturating_sub(empty));
+        }
+        costs.sort();
+        Ok(Cost {
+            path,
+            rounds: costs,
+        })
+    }
+
+    fn spread(&mut self, flows: u32) -> Result<(), Error> {
+        let name = abi::maps::MEASURED_FLOWS;
+        let failed = |source| Error::Map { name, source };
+        let map = self.programs.ebpf.map_mut(name);
+        let map = map.ok_or(Error::Missing(name))?;
+        let mut array = Array::<_, u32>::try_from(map).map_err(failed)?;
+        array.set(0, flows, 0).map_err(failed)
+    }
+}
+
+/// An established connection on the loopback interface, which is where test runs look.
+struct Connection {
+    client: SocketAddr,
+    server: SocketAddr,
+    _sockets: [std::net::TcpStream; 2],
+}
+
+impl Connection {
+    fn open() -> Result<Self, Error> {
+        let open = || -> std::io::Result<Self> {
+            let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            let server = listener.local_addr()?;
+            let connected = std::net::TcpStream::connect(server)?;
+            let (accepted, client) = listener.accept()?;
+            Ok(Self {
+                client,
+                server,
+                _sockets: [connected, accepted],
+            })
+        };
+        open().map_err(Error::System)
+    }
+}
+
+fn draft(path: Path, vip: SocketAddr) -> Result<Draft, Error> {
+    let mut draft = Draft::new(Settings {
+        generation: 1,
+        flow_key: SipKey::from_bytes(*b"key of the flows"),
+        tag_keys: [SipKey::from_bytes(*b"key of the tags."); 2],
+        address_v4: from_ip(Ipv4Addr::new(10, 0, 0, 1).into()),
+        address_v6: Address::NONE,
+        vip_seed: 0,
+        syn_interval_ns: 0,
+        syn_burst_ns: 0,
+        node: SELF,
+        tunnel_port: 6080,
+        mtu: 1500,
+        tag_key: 0,
+        sources: u8::from(path == Path::Denied),
+    });
+    draft.serve(&[Endpoint {
+        address: vip,
+        protocol: 6,
+    }])?;
+    draft.node(SELF, Ipv4Addr::new(10, 0, 0, 1).into(), [0; 6])?;
+    for number in 2..1_000 {
+        let address = Ipv4Addr::from(0x0a00_0000 + u32::from(number));
+        draft.node(NodeId(number), address.into(), [0; 6])?;
+    }
+    for (number, bucket) in draft.buckets().iter_mut().enumerate() {
+        *bucket = match path {
+            Path::Lookup => Bucket {
+                first: SELF,
+                second: OTHER,
+            },
+            Path::Gue | Path::GueMany => Bucket {
+                first: NodeId(2 + (number % 998) as u16),
+                second: SELF,
+            },
+            _ => Bucket {
+                first: SELF,
+                second: NodeId::NOBODY,
+            },
+        };
+    }
+    Ok(draft)
+}
+
+/// A TCP segment with nothing but an acknowledgement; no program looks at its checksums.
+fn acknowledgement(client: SocketAddr, vip: SocketAddr) -> Vec<u8> {
+    let octets = |address: SocketAddr| match address.ip() {
+        IpAddr::V4(v4) => v4.octets(),
+        IpAddr::V6(_) => [0; 4],
+    };
+    let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
+    frame.extend([0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0]);
+    frame.extend(octets(client));
+    frame.extend(octets(vip));
+    frame.extend(client.port().to_be_bytes());
+    frame.extend(vip.port().to_be_bytes());
+    frame.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0]);
+    frame.extend([0; 6]);
+    frame
+}
