@@ -68,8 +68,8 @@ pub struct Direction {
     pub wire_bytes: u64,
     /// Payload that these packets carried, what was carried again included.
     pub carried_bytes: u64,
-    /// Positions that the stream has advanced: each byte once. One too many when the last is a
-    /// FIN, hence private to [`FlowRecord::payload_in`] and [`FlowRecord::payload_out`].
+    /// Positions that the stream has advanced: each byte once, and a FIN that was taken. To be read
+    /// by [`FlowRecord::payload_in`] and [`FlowRecord::payload_out`].
     pub advanced: u64,
 }
 
@@ -148,10 +148,12 @@ impl FlowRecord {
             .saturating_sub(self.payload_out())
     }
 
-    /// Whether nothing more is expected, though a packet may still come.
+    /// Whether its socket is closed. Nobody tells of one whose flow was adopted: there both sides'
+    /// word has to do, or a reset's, and if it lives on it is adopted again.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.closed == 1 || self.reset == 1 || (self.fin_in == 1 && self.fin_out == 1)
+        let said = self.reset == 1 || (self.fin_in == 1 && self.fin_out == 1);
+        self.closed == 1 || (self.adopted == 1 && said)
     }
 }
 
@@ -312,22 +314,36 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_is_over_when_its_socket_is_or_both_sides_have_said_so() {
+    fn a_flow_is_over_when_its_socket_is_closed_or_cannot_say_so_and_both_sides_have() {
         let flow = FlowRecord::default();
+        let fins = FlowRecord {
+            fin_in: 1,
+            fin_out: 1,
+            ..flow
+        };
+        let reset = FlowRecord { reset: 1, ..flow };
         for (over, flow) in [
             (false, flow),
-            (false, FlowRecord { fin_in: 1, ..flow }),
-            (false, FlowRecord { fin_out: 1, ..flow }),
+            (false, fins),
+            (false, reset),
+            (true, FlowRecord { closed: 1, ..flow }),
+            (false, FlowRecord { adopted: 1, ..flow }),
+            (
+                false,
+                FlowRecord {
+                    adopted: 1,
+                    fin_in: 0,
+                    ..fins
+                },
+            ),
+            (true, FlowRecord { adopted: 1, ..fins }),
             (
                 true,
                 FlowRecord {
-                    fin_in: 1,
-                    fin_out: 1,
-                    ..flow
+                    adopted: 1,
+                    ..reset
                 },
             ),
-            (true, FlowRecord { reset: 1, ..flow }),
-            (true, FlowRecord { closed: 1, ..flow }),
         ] {
             assert_eq!(flow.is_over(), over, "{flow:?}");
         }

@@ -42,7 +42,7 @@ impl Default for Patience {
 /// Why a flow was taken out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// Its socket closed, or both sides said that they are done.
+    /// Its socket closed.
     Over,
     /// Nothing was heard of it.
     Idle,
@@ -116,17 +116,19 @@ impl Accounts {
     pub fn attach(cgroup: &Path, flows_max: u32) -> Result<Self, Error> {
         let cgroup = File::open(cgroup).map_err(Error::System)?;
         let mut accounts = Self::load(flows_max)?;
+        // Links leave room for other programs whatever their mode; the kernel takes no other here.
+        let mode = CgroupAttachMode::Single;
         // Whoever hears of beginnings must have seen the packet that began.
         for (side, kind) in [
             (Side::In, CgroupSkbAttachType::Ingress),
             (Side::Out, CgroupSkbAttachType::Egress),
         ] {
             packets(&mut accounts.ebpf, side)?
-                .attach(&cgroup, kind, CgroupAttachMode::AllowMultiple)
+                .attach(&cgroup, kind, mode)
                 .map_err(in_program(side.name()))?;
         }
         sockets(&mut accounts.ebpf)?
-            .attach(&cgroup, CgroupAttachMode::AllowMultiple)
+            .attach(&cgroup, mode)
             .map_err(in_program(abi::programs::ACCOUNT_LIFE))?;
         Ok(accounts)
     }
@@ -154,7 +156,7 @@ impl Accounts {
         Ok(Self { ebpf, replaced })
     }
 
-    /// Takes out flows that are over or idle, `most` at a time, or a few more.
+    /// Takes out flows that are over or idle, `most` at a time.
     ///
     /// # Errors
     /// As the kernel says; what was taken out before is lost then.
@@ -179,7 +181,8 @@ impl Accounts {
             let found = batch
                 .iter()
                 .filter_map(|(key, record)| Some((*key, ending(record, now_ns, patience)?)));
-            due.extend(found);
+            let room = most.saturating_sub(due.len() + drained.accounts.len());
+            due.extend(found.take(room));
         }
         drained.more = due.len() + drained.accounts.len() >= most;
         for (key, ending) in due {

@@ -125,9 +125,12 @@ fn count_out(ctx: &SkBuffContext, packet: &Packet) {
         flow.outgoing.packets += u64::from(packet.segments);
         flow.outgoing.wire_bytes += packet.wire_bytes();
         flow.outgoing.carried_bytes += u64::from(packet.payload);
-        let sent = ahead(packet.end(), flow.outgoing_next);
-        flow.outgoing.advanced += u64::from(sent);
-        flow.outgoing_next = flow.outgoing_next.wrapping_add(sent);
+        // A packet without payload may be numbered after the FIN, which is no payload either.
+        if packet.payload > 0 {
+            let sent = ahead(packet.end(), flow.outgoing_next);
+            flow.outgoing.advanced += u64::from(sent);
+            flow.outgoing_next = flow.outgoing_next.wrapping_add(sent);
+        }
         if packet.fin() {
             flow.fin_out = 1;
         }
@@ -306,15 +309,24 @@ fn end(ctx: &SockOpsContext) {
 fn key_of(ctx: &SockOpsContext) -> Option<FlowKey> {
     const AF_INET: u32 = 2;
     const AF_INET6: u32 = 10;
-    let (local, remote) = match ctx.family() {
-        AF_INET => (
-            Address::from_v4(ctx.local_ip4()),
-            Address::from_v4(ctx.remote_ip4()),
-        ),
-        AF_INET6 => (
-            packet::joined(ctx.local_ip6()),
-            packet::joined(ctx.remote_ip6()),
-        ),
+    // SAFETY: the context is the program's for its length. Volatile, and before the families part:
+    // the compiler would join the branches and compute the field's address, which the kernel's
+    // verifier refuses.
+    let (v4, v6) = unsafe {
+        (
+            [
+                (&raw const (*ctx.ops).local_ip4).read_volatile(),
+                (&raw const (*ctx.ops).remote_ip4).read_volatile(),
+            ],
+            [
+                words(&raw const (*ctx.ops).local_ip6),
+                words(&raw const (*ctx.ops).remote_ip6),
+            ],
+        )
+    };
+    let [local, remote] = match ctx.family() {
+        AF_INET => v4.map(Address::from_v4),
+        AF_INET6 => v6.map(packet::joined),
         _ => return None,
     };
     Some(FlowKey {
@@ -325,6 +337,24 @@ fn key_of(ctx: &SockOpsContext) -> Option<FlowKey> {
         remote_port: u32::from_be(ctx.remote_port()) as u16,
         reserved: 0,
     })
+}
+
+/// Four words of the context, each read by itself.
+///
+/// # Safety
+/// They are of the context.
+#[inline(always)]
+unsafe fn words(of: *const [u32; 4]) -> [u32; 4] {
+    let first = of.cast::<u32>();
+    // SAFETY: as the caller promises; there are four.
+    unsafe {
+        [
+            first.read_volatile(),
+            first.add(1).read_volatile(),
+            first.add(2).read_volatile(),
+            first.add(3).read_volatile(),
+        ]
+    }
 }
 
 /// A packet that belongs to no connection.
