@@ -177,7 +177,9 @@ mod tests {
     /// connections, placed since, CPU, age in milliseconds.
     type Core = (u32, u64, u32, u64);
 
-    fn search(cores: &[Core]) -> Option<(u32, Decision)> {
+    type Found = Option<(u32, Decision)>;
+
+    fn search(cores: &[Core]) -> Found {
         let rules = Rules::of(cores.len() as u32);
         let mut search = Search::default();
         for (slot, &(connections, since, cpu_permille, age_ms)) in (0..).zip(cores) {
@@ -194,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_connection_goes_to_the_core_with_room() {
-        let table: [(&str, &[Core], Option<(u32, Decision)>); 10] = [
+        let table: [(&str, &[Core], Found); 10] = [
             ("nobody", &[], None),
             (
                 "fewest",

@@ -12,7 +12,7 @@ mod table;
 
 pub use account::{Account, Accounts, Drained, Ending, Patience, Side};
 pub use attach::{Attached, Mode};
-pub use place::{Placement, Publisher};
+pub use place::{Placement, Publisher, keep_statistics};
 pub use programs::{Program, Programs, Run};
 pub use table::{Draft, Endpoint, from_ip};
 

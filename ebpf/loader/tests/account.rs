@@ -1,4 +1,5 @@
 //! `account` on real connections over loopback: the kernel's bytes are the applications' bytes.
+#![allow(clippy::unwrap_used, reason = "a test, its helpers included")]
 
 #[path = "account/group.rs"]
 mod group;
@@ -211,7 +212,7 @@ fn a_full_map_tells_how_much_is_missing() {
     let plan = |number: u32| Plan {
         up: 1000 * u64::from(number),
         down: 50_000 + u64::from(number),
-        end: if number % 3 == 0 {
+        end: if number.is_multiple_of(3) {
             End::ClientResets
         } else {
             End::HalfClose

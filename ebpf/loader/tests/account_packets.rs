@@ -1,4 +1,5 @@
 //! `account` on single packets: what each changes in the counters of its flow, and what a packet costs.
+#![allow(clippy::unwrap_used, reason = "a test, its helpers included")]
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -398,8 +399,21 @@ fn the_cost_of_a_packet_is_told() {
             let runs = (0..7).map(|_| flow.accounts.run(side, frame, REPEAT).unwrap());
             runs.min().unwrap()
         };
-        let (whole, empty) = (run(&frame), run(&nothing));
-        println!("{side:?}: {whole:?} a packet; one that is nothing {empty:?}");
+        let stranger = Segment {
+            to: address("203.0.113.9:1"),
+            ..flow.segment(side)
+        };
+        let syn = Segment {
+            flags: SYN,
+            ..flow.segment(side)
+        };
+        let whole = run(&frame);
+        println!(
+            "{side:?}: {whole:?} a packet, the harness included; of no connection {:?}, a SYN {:?}, nothing {:?}",
+            run(&stranger.frame()),
+            run(&syn.frame()),
+            run(&nothing),
+        );
         assert!(whole < Duration::from_micros(10));
     }
     for (name, count) in flow.accounts.verified_instructions().unwrap() {

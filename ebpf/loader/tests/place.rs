@@ -1,9 +1,10 @@
 //! Connections over loopback go to the core that `place` should choose.
+#![allow(clippy::unwrap_used, reason = "a test, its helpers included")]
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use postern_ebpf::{Placement, Publisher};
+use postern_ebpf::{Placement, Publisher, keep_statistics};
 use postern_ebpf_abi::place::{DECISIONS, Decision, Rules};
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -274,4 +275,22 @@ fn sockets_that_are_no_group_are_refused() {
         .unwrap();
     alone.listen(1).unwrap();
     assert!(Placement::attach(&[alone], Rules::of(0)).is_err());
+}
+
+/// The kernel runs no such program by itself: what it took is measured on real SYNs.
+#[test]
+fn the_cost_of_a_choice_is_told() {
+    for cores in [2, 64] {
+        let mut group = Group::of(cores, |rules| rules);
+        group.publish(&vec![(0, 0); cores as usize]);
+        let statistics = keep_statistics().unwrap();
+        group.connect(200);
+        drop(statistics);
+        let (runs, time) = group.placement.runs().unwrap();
+        assert!(runs >= 200);
+        println!(
+            "{cores} cores: {} ns a choice",
+            time.as_nanos() / u128::from(runs)
+        );
+    }
 }
