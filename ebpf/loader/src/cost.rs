@@ -1,7 +1,7 @@
 //! What the programs cost: the kernel's test run on packets of each path, with what the run itself takes subtracted.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aya::maps::Array;
 use postern_ebpf_abi as abi;
@@ -159,6 +159,22 @@ impl Bench {
         })
     }
 
+    /// How long it takes to put a table of 1,000 nodes and all buckets in force, in order.
+    ///
+    /// # Errors
+    /// The kernel does not take it.
+    pub fn swap(&mut self, rounds: usize) -> Result<Vec<Duration>, Error> {
+        let table = draft(Path::Gue, SocketAddr::from((VIP, PORT)))?;
+        let mut times = Vec::with_capacity(rounds);
+        for _ in 0..rounds {
+            let start = Instant::now();
+            self.programs.put_table(table.table())?;
+            times.push(start.elapsed());
+        }
+        times.sort();
+        Ok(times)
+    }
+
     fn spread(&mut self, flows: u32) -> Result<(), Error> {
         let name = abi::maps::MEASURED_FLOWS;
         let failed = |source| Error::Map { name, source };
@@ -214,7 +230,7 @@ fn draft(path: Path, vip: SocketAddr) -> Result<Draft, Error> {
         protocol: 6,
     }])?;
     draft.node(SELF, Ipv4Addr::new(10, 0, 0, 1).into(), [0; 6])?;
-    for number in 2..1_000 {
+    for number in 2..=1_000 {
         let address = Ipv4Addr::from(0x0a00_0000 + u32::from(number));
         draft.node(NodeId(number), address.into(), [0; 6])?;
     }
@@ -225,7 +241,7 @@ fn draft(path: Path, vip: SocketAddr) -> Result<Draft, Error> {
                 second: OTHER,
             },
             Path::Gue | Path::GueMany => Bucket {
-                first: NodeId(2 + (number % 998) as u16),
+                first: NodeId(2 + (number % 999) as u16),
                 second: SELF,
             },
             _ => Bucket {
