@@ -14,10 +14,9 @@ use crate::flow::Address;
 pub struct FlowKey {
     pub local: Address,
     pub remote: Address,
-    pub local_port: u16,
-    pub remote_port: u16,
-    /// The kernel hashes it too: always 0.
-    pub reserved: u32,
+    /// The local port as it is on the wire, then the remote one, then four zeros: one word, since
+    /// the kernel reads it as one, and waits when it was written in pieces.
+    pub ports: u64,
 }
 
 // SAFETY: integers without padding between or after them, as asserted below.
@@ -30,22 +29,29 @@ impl FlowKey {
         Self {
             local: mapped(local.ip()),
             remote: mapped(remote.ip()),
-            local_port: local.port(),
-            remote_port: remote.port(),
-            reserved: 0,
+            ports: ports(local.port().to_be(), remote.port().to_be()),
         }
     }
 
     #[must_use]
     pub fn local(&self) -> SocketAddr {
-        canonical(self.local, self.local_port)
+        canonical(self.local, u16::from_be(self.ports as u16))
     }
 
     #[must_use]
     pub fn remote(&self) -> SocketAddr {
-        canonical(self.remote, self.remote_port)
+        canonical(self.remote, u16::from_be((self.ports >> 16) as u16))
     }
 }
+
+/// [`FlowKey::ports`] of two ports as they are on the wire, on this little-endian machine.
+#[inline(always)]
+#[must_use]
+pub const fn ports(local: u16, remote: u16) -> u64 {
+    local as u64 | (remote as u64) << 16
+}
+
+const _: () = assert!(cfg!(target_endian = "little"));
 
 fn mapped(address: IpAddr) -> Address {
     Address::from_octets(match address {

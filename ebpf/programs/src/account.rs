@@ -18,7 +18,9 @@ use aya_ebpf::helpers::{bpf_ktime_get_coarse_ns, bpf_sk_fullsock, bpf_tcp_sock};
 use aya_ebpf::macros::{cgroup_skb, map, sock_ops};
 use aya_ebpf::maps::{HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::{SkBuffContext, SockOpsContext};
-use postern_ebpf_abi::account::{FlowKey, FlowRecord, REPLACED_BYTES, Replaced, Sums, ahead};
+use postern_ebpf_abi::account::{
+    FlowKey, FlowRecord, REPLACED_BYTES, Replaced, Sums, ahead, ports,
+};
 use postern_ebpf_abi::flow::Address;
 
 use crate::atomic::add;
@@ -333,9 +335,10 @@ fn key_of(ctx: &SockOpsContext) -> Option<FlowKey> {
         local,
         remote,
         // The one comes in host byte order, the other as a big-endian word.
-        local_port: ctx.local_port() as u16,
-        remote_port: u32::from_be(ctx.remote_port()) as u16,
-        reserved: 0,
+        ports: ports(
+            (ctx.local_port() as u16).to_be(),
+            (u32::from_be(ctx.remote_port()) as u16).to_be(),
+        ),
     })
 }
 

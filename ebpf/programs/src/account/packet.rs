@@ -1,7 +1,7 @@
 //! What `account` reads of a packet: addresses, ports, sequence numbers, lengths.
 
 use aya_ebpf::programs::{SkBuffContext, SockOpsContext};
-use postern_ebpf_abi::account::FlowKey;
+use postern_ebpf_abi::account::{FlowKey, ports};
 use postern_ebpf_abi::flow::Address;
 
 /// A TCP segment, or several that travel the stack as one.
@@ -81,21 +81,18 @@ impl Packet {
             _ => return None,
         };
         let tcp = at::<Tcp>(ctx, offset)?;
-        let (from_port, to_port) = (u16::from_be(tcp.from), u16::from_be(tcp.to));
         let headers = offset as u32 + u32::from(tcp.words >> 4) * 4;
         let payload = ctx.len().checked_sub(headers)?;
-        let (local, remote, local_port, remote_port) = if incoming {
-            (to, from, to_port, from_port)
+        let (local, remote, ports) = if incoming {
+            (to, from, ports(tcp.to, tcp.from))
         } else {
-            (from, to, from_port, to_port)
+            (from, to, ports(tcp.from, tcp.to))
         };
         Some(Self {
             key: FlowKey {
                 local,
                 remote,
-                local_port,
-                remote_port,
-                reserved: 0,
+                ports,
             },
             sequence: u32::from_be(tcp.sequence),
             acknowledged: u32::from_be(tcp.acknowledged),
