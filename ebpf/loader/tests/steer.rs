@@ -138,6 +138,10 @@ fn broken_headers_are_dropped() {
         ),
         ("UDP longer than the packet", changed(&udp, 38, 1)),
         (
+            "an IPv4 service's address in IPv6",
+            arriving(&segment(at(CLIENT_V6), at("[::ffff:192.0.2.10]:443"), SYN)),
+        ),
+        (
             "an error about half a header",
             short(ICMP, &[3, 4, 0, 0, 0, 0, 0, 0, 0x45, 0, 0, 0]),
         ),

@@ -94,15 +94,21 @@ fn read_v6(context: &XdpContext) -> Result<Ip, Verdict> {
         return Err(Verdict::Malformed);
     }
     let protocol = header.u8::<6>();
+    let source = Address {
+        first: header.u64::<8>(),
+        second: header.u64::<16>(),
+    };
+    let destination = Address {
+        first: header.u64::<24>(),
+        second: header.u64::<32>(),
+    };
+    // A mapped IPv4 address is none of IPv6's on the wire: it would pass for a service over IPv4.
+    if destination.v4().is_some() {
+        return Err(Verdict::Malformed);
+    }
     Ok(Ip {
-        source: Address {
-            first: header.u64::<8>(),
-            second: header.u64::<16>(),
-        },
-        destination: Address {
-            first: header.u64::<24>(),
-            second: header.u64::<32>(),
-        },
+        source,
+        destination,
         protocol,
         v6: true,
         bytes,
