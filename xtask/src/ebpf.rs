@@ -14,6 +14,8 @@ use crate::setup::{self, Purpose};
 const COMPILER: &str = "/usr/bin/rustc";
 /// Crates that use unstable features: ours, and the one with inline assembly.
 const UNSTABLE: &str = "postern,aya_ebpf";
+/// The programs' workspace.
+const PROGRAMS: &str = "ebpf/programs";
 /// What Cargo calls the object.
 const BUILT: &str = "bpfel-unknown-none/release/postern";
 /// The committed object and its checksum.
@@ -48,7 +50,8 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     command::succeeds(&mut budgets())
 }
 
-/// What differs between the committed object and what the source makes.
+/// What differs between the committed object and what the source makes, and where that is not
+/// formatted: it is a workspace of its own, which no other check looks at.
 ///
 /// # Errors
 /// It cannot be built.
@@ -57,6 +60,11 @@ pub fn check() -> Result<Vec<String>> {
     let text = std::fs::read_to_string(workspace().join(CHECKSUM))
         .with_context(|| format!("cannot read {CHECKSUM}"))?;
     let mut findings = Vec::new();
+    let mut format = cargo();
+    format.current_dir(workspace().join(PROGRAMS));
+    if !command::succeeds(format.args(["fmt", "--check"]))? {
+        findings.push(format!("{PROGRAMS} is not formatted"));
+    }
     if !text.contains(&committed) {
         findings.push(format!("{OBJECT} is not what {CHECKSUM} says"));
     }
@@ -87,7 +95,7 @@ fn build() -> Result<PathBuf> {
     let target = workspace().join("target/ebpf");
     let mut build = cargo();
     build
-        .current_dir(workspace().join("ebpf/programs"))
+        .current_dir(workspace().join(PROGRAMS))
         .args(["build", "--release", "--locked", "--config"])
         .arg(format!(
             "target.bpfel-unknown-none.rustflags=[{}]",
