@@ -114,8 +114,9 @@ fn notes(ledger: &Ledger, scale: Scale, seconds: f64) -> Vec<String> {
             scale.nodes, ledger.sessions, scale.hours, ledger.sessions_at_peak
         ),
         format!(
-            "{} crashes, {} drains ({} emptied by the end), {} tables, {} second hops staged",
+            "{} crashes, {} nodes without room, {} drains ({} emptied by the end), {} tables, {} second hops staged",
             ledger.crashes,
+            ledger.overload_s.len(),
             ledger.drains,
             ledger.drain_empty_h.len(),
             ledger.tables,
@@ -131,7 +132,7 @@ fn notes(ledger: &Ledger, scale: Scale, seconds: f64) -> Vec<String> {
         "cut on silent nodes: a node that nobody hears loses its place where the other hop drains and still \
          has sessions, or when it stays silent for a minute"
             .to_owned(),
-        "maglev has 65,537 entries, rendezvous 65,536 keys; both follow who is up and get no load: with it \
+        "maglev has 65,537 entries, maglev-large 655,373, rendezvous 65,536 keys; all follow who is up and get no load: with it \
          they would cut more"
             .to_owned(),
     ]

@@ -3,8 +3,13 @@
 use super::random::mix;
 use postern_steering::BUCKETS;
 
-/// Entries of a Maglev table, a prime: the size that the paper takes for its "small" tables, and ours.
+/// Schemes that are compared with ours.
+pub const SCHEMES: usize = 3;
+
+/// Entries of the paper's smaller Maglev table, about as many as ours has buckets, and of its larger
+/// one; both prime.
 const MAGLEV_ENTRIES: usize = 65_537;
+const MAGLEV_ENTRIES_LARGE: usize = 655_373;
 
 /// Nodes with their weights, 0 of those that take nothing.
 type Weights = [u32];
@@ -23,27 +28,37 @@ pub trait Scheme {
 /// without its connection table; weights by turns.
 #[derive(Debug)]
 pub struct Maglev {
+    name: &'static str,
     entries: Vec<u16>,
 }
 
 impl Maglev {
-    pub fn new() -> Self {
+    pub fn small() -> Self {
         Self {
+            name: "maglev",
             entries: vec![0; MAGLEV_ENTRIES],
+        }
+    }
+
+    pub fn large() -> Self {
+        Self {
+            name: "maglev-large",
+            entries: vec![0; MAGLEV_ENTRIES_LARGE],
         }
     }
 }
 
 impl Scheme for Maglev {
     fn name(&self) -> &'static str {
-        "maglev"
+        self.name
     }
 
     fn node(&self, hash: u64) -> u16 {
-        self.entries[(hash % MAGLEV_ENTRIES as u64) as usize]
+        self.entries[(hash % self.entries.len() as u64) as usize]
     }
 
     fn rebuild(&mut self, weights: &Weights) -> usize {
+        let count = self.entries.len();
         let heaviest = weights.iter().copied().max().unwrap_or_default();
         if heaviest == 0 {
             return 0;
@@ -63,15 +78,15 @@ impl Scheme for Maglev {
                 let hash = mix(u64::from(node));
                 Turn {
                     node,
-                    at: (hash % MAGLEV_ENTRIES as u64) as usize,
-                    skip: 1 + (mix(hash) % (MAGLEV_ENTRIES as u64 - 1)) as usize,
+                    at: (hash % count as u64) as usize,
+                    skip: 1 + (mix(hash) % (count as u64 - 1)) as usize,
                     weight: *weight,
                     credit: 0,
                 }
             })
             .collect();
-        let mut entries = vec![0_u16; MAGLEV_ENTRIES];
-        let mut left = MAGLEV_ENTRIES;
+        let mut entries = vec![0_u16; count];
+        let mut left = count;
         while left > 0 {
             for turn in &mut turns {
                 turn.credit += turn.weight;
@@ -80,7 +95,10 @@ impl Scheme for Maglev {
                 }
                 turn.credit -= heaviest;
                 while entries[turn.at] != 0 {
-                    turn.at = (turn.at + turn.skip) % MAGLEV_ENTRIES;
+                    turn.at += turn.skip;
+                    if turn.at >= count {
+                        turn.at -= count;
+                    }
                 }
                 entries[turn.at] = turn.node;
                 left -= 1;
@@ -187,8 +205,11 @@ mod tests {
 
     #[test]
     fn shares_follow_weights_and_few_entries_change() {
-        let schemes: [Box<dyn Scheme>; 2] =
-            [Box::new(Maglev::new()), Box::new(Rendezvous::new(20))];
+        let schemes: [Box<dyn Scheme>; SCHEMES] = [
+            Box::new(Maglev::small()),
+            Box::new(Maglev::large()),
+            Box::new(Rendezvous::new(20)),
+        ];
         for mut scheme in schemes {
             let mut weights = vec![100_u32; 21];
             weights[0] = 0;

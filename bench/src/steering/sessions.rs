@@ -1,5 +1,6 @@
 //! Sessions that live, by bucket and by the tick at which they end.
 
+use super::hashing::SCHEMES;
 use postern_steering::{BUCKETS, BucketIndex, Flows, Millis, NodeId, Seen};
 
 /// No session.
@@ -12,7 +13,7 @@ pub struct Session {
     /// Under our table; `None` while its first packets find nobody.
     pub node: Option<NodeId>,
     /// Under each of the hashes; 0 is nobody.
-    pub hashed: [u16; 2],
+    pub hashed: [u16; SCHEMES],
     pub lives: bool,
     ends_at: u64,
     before: u32,
@@ -50,7 +51,7 @@ impl Sessions {
         }
     }
 
-    pub fn open(&mut self, hash: u64, hashed: [u16; 2], ends_at: u64) -> u32 {
+    pub fn open(&mut self, hash: u64, hashed: [u16; SCHEMES], ends_at: u64) -> u32 {
         let head = &mut self.heads[(hash >> 48) as usize];
         let session = Session {
             hash,

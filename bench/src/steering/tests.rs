@@ -13,15 +13,11 @@ const SMALL: Scale = Scale {
 #[test]
 fn sessions_end_on_failed_nodes_alone_and_hashes_cut_others_too() {
     let ledger = simulate(SMALL).unwrap();
-    assert_eq!(ledger.ours.cut_elsewhere, 0, "{ledger:?}");
+    assert_eq!(ledger.ours.cut_elsewhere, 0);
     assert!(ledger.crashes > 0 && ledger.ours.lost_with_node > 0);
     assert!(ledger.drains > 0 && !ledger.drain_empty_h.is_empty());
     for peer in &ledger.peers {
-        assert!(peer.cut_elsewhere > 100, "{peer:?}");
-        assert!(
-            mean(&ledger.ours.misplaced) < mean(&peer.misplaced),
-            "{peer:?}"
-        );
+        assert!(peer.cut_elsewhere > 100, "{}", peer.name);
     }
     assert!(mean(&ledger.ours.misplaced) < 0.01);
     assert!(quantile(&ledger.drain_closed_s, 0.5) < 60.0);

@@ -12,7 +12,7 @@ use postern_steering::{
 
 use super::Scale;
 use super::fleet::{After, Draining, Machine};
-use super::hashing::{Maglev, Rendezvous, Scheme};
+use super::hashing::{Maglev, Rendezvous, SCHEMES, Scheme};
 use super::ledger::{Ledger, Tally};
 use super::random::Random;
 use super::sessions::Sessions;
@@ -33,7 +33,7 @@ pub struct Week {
     machines: Vec<Machine>,
     cluster: Cluster,
     sessions: Sessions,
-    schemes: [Box<dyn Scheme>; 2],
+    schemes: [Box<dyn Scheme>; SCHEMES],
     /// Weights that the hashes have.
     hashed_weights: Vec<u32>,
     /// What buckets were before each table that somebody may not have yet.
@@ -73,8 +73,9 @@ impl Week {
             machine.is_member = true;
             machine.has = Generation(1);
         }
-        let schemes: [Box<dyn Scheme>; 2] = [
-            Box::new(Maglev::new()),
+        let schemes: [Box<dyn Scheme>; SCHEMES] = [
+            Box::new(Maglev::small()),
+            Box::new(Maglev::large()),
             Box::new(Rendezvous::new(scale.nodes)),
         ];
         let tally = |name| Tally {
@@ -289,7 +290,7 @@ impl Week {
             self.ledger.sessions += 1;
             let hash = self.random.next();
             let ends_at = self.tick + trace::lifetime(&mut self.random);
-            let hashed = [0, 1].map(|scheme| {
+            let hashed = std::array::from_fn(|scheme| {
                 let node = self.schemes[scheme].node(hash);
                 if self.machines[usize::from(node)].is_alive {
                     node

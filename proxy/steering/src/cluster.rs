@@ -151,7 +151,12 @@ impl Cluster {
     /// Judges everybody, and plans where that could lead to another plan than the last time.
     pub fn tick(&mut self, now: Millis, flows: &impl Flows) -> Option<Plan> {
         let newest = self.table.generation();
-        let floor = self.dwell.acknowledged().unwrap_or_default();
+        let steers = |member: &Member| matches!(member.state(), State::Up | State::Draining);
+        let floor = if self.members().any(steers) {
+            self.dwell.acknowledged().unwrap_or_default()
+        } else {
+            newest
+        };
         let Policy {
             health,
             behind_ms_max,

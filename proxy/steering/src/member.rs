@@ -45,8 +45,9 @@ pub enum State {
     Up,
     /// Keeps what it has.
     Draining,
-    /// Silent, broken or behind. It steers nothing (who has lost its lease stops announcing the
-    /// address), but stays a second hop where it is one: it may come back with its connections.
+    /// Silent, broken or behind. It steers nothing: who has lost its lease stops announcing the address,
+    /// and drops packets of connections that it doesn't know, until it takes part again. But it stays a
+    /// second hop where it is one, and may come back with its connections.
     Failed { since: Millis },
     /// Taken out of the cluster: it is no hop of the next table.
     Gone,
@@ -72,6 +73,9 @@ pub struct Member {
     acknowledged: Generation,
     /// Since when it has been behind the newest table.
     behind_since: Option<Millis>,
+    /// It takes part when everybody who steers has this table: an older one may still have it as a hop
+    /// that it isn't any more.
+    waits_for: Option<Generation>,
     state: State,
 }
 
@@ -86,6 +90,7 @@ impl Member {
             damper: Damper::default(),
             acknowledged: Generation::default(),
             behind_since: None,
+            waits_for: None,
             state: State::Joining,
         }
     }
@@ -164,8 +169,13 @@ impl Member {
         // Who goes back behind what all have would lose connections of the others.
         let has_floor = self.acknowledged >= floor;
         let is_behind = takes_part && (!has_floor || self.behind_since.is_some_and(is_late));
-        let joins = has_floor && self.acknowledged > Generation::default();
-        self.state = match self.health.judge(now, is_behind, policy) {
+        let verdict = self.health.judge(now, is_behind, policy);
+        if verdict != Verdict::Fit || takes_part {
+            self.waits_for = None;
+        }
+        let waits_for = *self.waits_for.get_or_insert(newest);
+        let joins = has_floor && floor >= waits_for && self.acknowledged > Generation::default();
+        self.state = match verdict {
             Verdict::Unknown => State::Joining,
             Verdict::Failed { since } => State::Failed { since },
             Verdict::Fit if !(takes_part || joins) => State::Joining,

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{World, node};
-use postern_steering::{BucketIndex, DwellPolicy, Intent, Policy, StepKind};
+use postern_steering::{BucketIndex, DwellPolicy, Intent, Policy, State, StepKind};
 use proptest::prelude::*;
 
 /// Short times, so that much happens within a short test.
@@ -72,7 +72,8 @@ fn happen(world: &mut World, event: &Event, late: u16) {
         }
         Event::Fence(number) | Event::Unfence(number) => {
             if let Some(machine) = world.machines.get_mut(&node(*number)) {
-                machine.is_fenced = matches!(event, Event::Fence(_));
+                machine.is_silent = matches!(event, Event::Fence(_));
+                machine.is_fenced |= machine.is_silent;
             }
         }
         Event::Admit(number) => {
@@ -216,10 +217,10 @@ fn a_node_that_was_only_silent_comes_back_with_its_desktops() {
         world.open(0, BucketIndex(number * 31));
     }
     let before = world.desktops.living().to_vec();
-    world.machines.get_mut(&node(2)).unwrap().is_fenced = true;
+    world.machines.get_mut(&node(2)).unwrap().is_silent = true;
     world.seconds(9);
     assert_eq!(world.cluster.table().first_of(node(2)), 0);
-    world.machines.get_mut(&node(2)).unwrap().is_fenced = false;
+    world.machines.get_mut(&node(2)).unwrap().is_silent = false;
     world.seconds(20);
     assert_eq!(world.cluster.table().first_of(node(2)), 16_384);
     assert_eq!(world.desktops.living().len(), before.len());
@@ -227,4 +228,24 @@ fn a_node_that_was_only_silent_comes_back_with_its_desktops() {
         let hops = world.cluster.table().bucket(desktop.bucket);
         assert_eq!(world.follow(hops, desktop.node), common::End::Arrived);
     }
+}
+
+#[test]
+fn a_node_that_comes_back_takes_no_part_before_everybody_knows_where_its_buckets_went() {
+    let mut world = World::new(&[100; 4], policy());
+    world.seconds(10);
+    let state = |world: &World| world.cluster.member(node(1)).unwrap().state();
+    world.machines.get_mut(&node(1)).unwrap().is_silent = true;
+    let step = |world: &mut World, seconds: u32| {
+        for _ in 0..seconds {
+            world.second();
+            world.deliver_tables(|id| id != node(3));
+        }
+    };
+    step(&mut world, 8);
+    world.machines.get_mut(&node(1)).unwrap().is_silent = false;
+    step(&mut world, 15);
+    assert_eq!(state(&world), State::Joining, "node 3 has an old table");
+    world.seconds(3);
+    assert_eq!(state(&world), State::Up);
 }

@@ -296,7 +296,7 @@ fn whoever_takes_a_table_over_takes_nobody_s_buckets_away() {
     // The first heartbeats come one after the other.
     for fenced in [[2, 3, 4].as_slice(), &[3, 4], &[4], &[]] {
         for (id, machine) in &mut world.machines {
-            machine.is_fenced = fenced.contains(&id.get());
+            machine.is_silent = fenced.contains(&id.get());
         }
         world.seconds(1);
     }

@@ -33,7 +33,9 @@ pub struct Desktop {
 #[derive(Debug, Clone, Copy)]
 pub struct Machine {
     pub is_alive: bool,
-    /// It is alive and nobody hears it: it steers nothing, answers for what it knows, and drops the rest.
+    /// It is alive, nobody hears it, and it hears nobody.
+    pub is_silent: bool,
+    /// It has lost its lease: it steers nothing, answers for what it knows, and drops the rest.
     pub is_fenced: bool,
     pub has: Generation,
 }
@@ -136,7 +138,7 @@ impl World {
         self.desktops.now.0 += 1_000;
         let now = self.desktops.now;
         for (id, machine) in &self.machines {
-            if machine.is_alive && !machine.is_fenced {
+            if machine.is_alive && !machine.is_silent {
                 let heartbeat = Heartbeat {
                     generation: machine.has,
                     load: None,
@@ -158,6 +160,11 @@ impl World {
             let member = cluster.member(node);
             member.is_none_or(|one| matches!(one.state(), State::Failed { .. }))
         });
+        for (id, machine) in &mut self.machines {
+            let state = self.cluster.member(*id).map(Member::state);
+            let takes_part = matches!(state, Some(State::Up | State::Draining));
+            machine.is_fenced = machine.is_silent || !takes_part;
+        }
         // Who is fenced for a moment may steer again before it is missed.
         let takes_part = |id: &NodeId| {
             let state = self.cluster.member(*id).map(Member::state);
@@ -182,7 +189,7 @@ impl World {
     pub fn deliver_tables(&mut self, chosen: impl Fn(NodeId) -> bool) {
         let newest = self.cluster.table().generation();
         for (id, machine) in &mut self.machines {
-            if machine.is_alive && !machine.is_fenced && chosen(*id) {
+            if machine.is_alive && !machine.is_silent && chosen(*id) {
                 machine.has = newest;
             }
         }
@@ -268,6 +275,7 @@ impl Machine {
     pub fn new(has: Generation) -> Self {
         Self {
             is_alive: true,
+            is_silent: false,
             is_fenced: false,
             has,
         }
