@@ -304,6 +304,8 @@ fn addresses_and_ports_that_are_used_again_are_another_flow() {
     let mut group = Group::new("127.0.0.1:0", 64);
     let mut plan = Plan {
         end: End::ClientResets,
+        // An address of its own: no other test's connections keep its ports.
+        from: Some("127.0.0.2:0".parse().unwrap()),
         ..Plan::default()
     };
     let mut clients = Vec::new();
