@@ -128,6 +128,7 @@ pub fn all() -> Vec<Case> {
     all.extend(sessions());
     all.extend(ourselves::micro());
     all.extend(ourselves::sessions());
+    all.extend(steering::packets());
     all.extend(steering::simulation());
     all
 }

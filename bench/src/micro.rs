@@ -5,8 +5,10 @@ mod floor;
 mod handshake;
 mod masking;
 mod record;
+mod steer;
 
 use anyhow::Result;
+use postern_ebpf::cost::Path;
 
 use crate::measure::thread_cpu_ns;
 
@@ -28,6 +30,10 @@ pub enum Micro {
     Handshake,
     /// Opening and sealing TLS records, ours against rustls.
     Record,
+    /// A packet on a path through the kernel's programs.
+    Steer(Path),
+    /// A new table of steering, until it is in force.
+    SteerSwap,
 }
 
 /// One figure of a micro-benchmark.
@@ -52,6 +58,8 @@ pub fn run(micro: Micro) -> Result<Vec<Figure>> {
         Micro::Masking => Ok(masking::run()),
         Micro::Handshake => handshake::run(),
         Micro::Record => record::run(),
+        Micro::Steer(path) => steer::packet(path),
+        Micro::SteerSwap => steer::swap(),
     }
 }
 
@@ -102,6 +110,8 @@ mod tests {
             (Micro::Masking, 5),
             (Micro::Handshake, 8),
             (Micro::Record, 2),
+            (Micro::Steer(Path::Own), 1),
+            (Micro::SteerSwap, 1),
         ];
         for (micro, count) in all {
             let figures = run(micro).unwrap();

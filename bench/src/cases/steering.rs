@@ -1,6 +1,36 @@
-//! The cases of steering: a simulated week.
+//! The cases of steering: what a packet costs, and a simulated week.
+
+use postern_ebpf::cost;
 
 use super::{Case, ITSELF, Metric, Path, Task};
+use crate::micro::Micro;
+
+pub(super) fn packets() -> Vec<Case> {
+    let case = |name, proves, micro, unit| Case {
+        name,
+        proves,
+        paths: &[Path::InProcess],
+        peers: ITSELF,
+        task: Task::Micro(micro),
+        metric: Metric::Time,
+        unit,
+        lower_is_better: true,
+    };
+    let mut cases: Vec<Case> = cost::Path::ALL
+        .into_iter()
+        .map(|path| {
+            let proves = "steering costs a packet less than the network stack behind it";
+            case(path.name(), proves, Micro::Steer(path), "ns")
+        })
+        .collect();
+    cases.push(case(
+        "steer-swap",
+        "a table is replaced as a whole, at once",
+        Micro::SteerSwap,
+        "ms",
+    ));
+    cases
+}
 
 pub(super) fn simulation() -> Vec<Case> {
     vec![Case {

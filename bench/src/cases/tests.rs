@@ -40,6 +40,13 @@ fn cases_are_complete_and_names_are_their_own() {
         "growth",
         "growth-cold",
         "stalled-reader",
+        "steer-denied",
+        "steer-not-ours",
+        "steer-self",
+        "steer-gue",
+        "steer-gue-131k",
+        "steer-lookup",
+        "steer-swap",
         "steer-sim",
     ];
     let all = all();
