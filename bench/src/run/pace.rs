@@ -25,7 +25,7 @@ impl Pace {
     pub const QUICK: Self = Self {
         is_quick: true,
         rounds: 3,
-        seconds: Duration::from_secs(265),
+        seconds: Duration::from_secs(278),
         warm_up_scale: 0.05,
     };
     /// Ends within forty minutes.
