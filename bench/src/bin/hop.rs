@@ -196,9 +196,7 @@ async fn connection(hop: &Hop, mut client: Stream) -> Result<()> {
             };
             let (client, records, left) = client.into_relay().await?;
             let mut flow = framed(Line::Tls(Box::new(records)));
-            let fits = flow.seed_plain(Leg::Client, &early)
-                && flow.seed_plain(Leg::Client, &left.plaintext)
-                && flow.seed(Leg::Client, &left.ciphertext);
+            let fits = flow.seed_plain(Leg::Client, &early) && left.seed(&mut flow, Leg::Client);
             ensure!(fits, "too much came early");
             (client.into_descriptor()?, flow)
         }
@@ -242,9 +240,7 @@ async fn opened(client: TlsStream<Stream>) -> Result<(OwnedFd, Flow)> {
             }
         };
     let mut flow = Flow::framed(line, Line::Plain, Framing::None, TIMES, |_| Goodbye::NONE);
-    let fits =
-        flow.seed_plain(Leg::Client, &left.plaintext) && flow.seed(Leg::Client, &left.ciphertext);
-    ensure!(fits, "too much came early");
+    ensure!(left.seed(&mut flow, Leg::Client), "too much came early");
     if left.closed {
         flow.seed_close(Leg::Client);
     }

@@ -15,42 +15,32 @@ const GROWTH_HERTZ: f64 = 4.0;
 const COLD_IN_FLIGHT: usize = 50;
 
 pub(super) fn micro() -> Vec<Case> {
-    let case = |name, proves, micro, unit| Case {
-        name,
-        proves,
-        paths: &[Path::InProcess],
-        peers: ITSELF,
-        task: Task::Micro(micro),
-        metric: Metric::Time,
-        unit,
-        lower_is_better: true,
-    };
     vec![
-        case(
+        operation(
             "decision",
             "a decision is cheap enough to be made for every request",
             Micro::Decision,
             "µs",
         ),
-        case(
+        operation(
             "token-verify",
             "a token that is new costs one signature check",
             Micro::TokenVerify,
             "µs",
         ),
-        case(
+        operation(
             "masking",
             "unmasking runs at the speed of memory",
             Micro::Masking,
             "s/GB",
         ),
-        case(
+        operation(
             "handshake",
             "the provider that won, with the key exchange of today's browsers",
             Micro::Handshake,
             "µs",
         ),
-        case(
+        operation(
             "record",
             "our record layer costs no more than the cipher",
             Micro::Record,
@@ -111,4 +101,23 @@ fn paced(sessions: usize) -> Work {
         pace: Pace::Hertz(GROWTH_HERTZ),
         stalled: 0,
     })
+}
+
+/// A case of one operation's time.
+pub(super) fn operation(
+    name: &'static str,
+    proves: &'static str,
+    micro: Micro,
+    unit: &'static str,
+) -> Case {
+    Case {
+        name,
+        proves,
+        paths: &[Path::InProcess],
+        peers: ITSELF,
+        task: Task::Micro(micro),
+        metric: Metric::Time,
+        unit,
+        lower_is_better: true,
+    }
 }

@@ -2,28 +2,19 @@
 
 use postern_ebpf::cost;
 
+use super::ourselves::operation;
 use super::{Case, ITSELF, Metric, Path, Task};
 use crate::micro::Micro;
 
 pub(super) fn packets() -> Vec<Case> {
-    let case = |name, proves, micro, unit| Case {
-        name,
-        proves,
-        paths: &[Path::InProcess],
-        peers: ITSELF,
-        task: Task::Micro(micro),
-        metric: Metric::Time,
-        unit,
-        lower_is_better: true,
-    };
     let mut cases: Vec<Case> = cost::Path::ALL
         .into_iter()
         .map(|path| {
             let proves = "steering costs a packet less than the network stack behind it";
-            case(path.name(), proves, Micro::Steer(path), "ns")
+            operation(path.name(), proves, Micro::Steer(path), "ns")
         })
         .collect();
-    cases.push(case(
+    cases.push(operation(
         "steer-swap",
         "a table is replaced as a whole, at once",
         Micro::SteerSwap,
@@ -32,8 +23,8 @@ pub(super) fn packets() -> Vec<Case> {
     cases
 }
 
-pub(super) fn simulation() -> Vec<Case> {
-    vec![Case {
+pub(super) fn simulation() -> Case {
+    Case {
         name: "steer-sim",
         proves: "a thousand nodes come, go, drain, fail and are busy for a week, and only a failed one loses desktops",
         paths: &[Path::InProcess],
@@ -43,5 +34,5 @@ pub(super) fn simulation() -> Vec<Case> {
         metric: Metric::Steering,
         unit: "sessions",
         lower_is_better: true,
-    }]
+    }
 }

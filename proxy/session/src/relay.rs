@@ -99,11 +99,9 @@ fn join<C: Core>(
         times,
         outcome::last_words,
     );
-    let browser_fits = flow.seed_plain(Leg::Client, consumed_not)
-        && flow.seed_plain(Leg::Client, &from_browser.plaintext)
-        && flow.seed(Leg::Client, &from_browser.ciphertext);
-    let target_fits = flow.seed_plain(Leg::Target, &from_target.plaintext)
-        && flow.seed(Leg::Target, &from_target.ciphertext);
+    let browser_fits =
+        flow.seed_plain(Leg::Client, consumed_not) && from_browser.seed(&mut flow, Leg::Client);
+    let target_fits = from_target.seed(&mut flow, Leg::Target);
     match (browser_fits, target_fits) {
         (true, true) => Ok(core.carry(client_socket, target_socket, flow)),
         (false, _) => Err(Outcome::BrowserLost),

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use futures_lite::{AsyncRead, AsyncWrite};
 use postern_relay::flow::{KernelLine, Line};
 use postern_relay::memory::RECEIVE_BYTES_MAX;
-use postern_relay::{RecordError, Records};
+use postern_relay::{Flow, Leg, RecordError, Records};
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
@@ -41,6 +41,14 @@ pub struct Leftover {
     pub ciphertext: Vec<u8>,
     /// The peer has said already that nothing more comes.
     pub closed: bool,
+}
+
+impl Leftover {
+    /// Gives `flow` what had arrived from `leg`; whether all of it fits.
+    #[must_use]
+    pub fn seed(&self, flow: &mut Flow, leg: Leg) -> bool {
+        flow.seed_plain(leg, &self.plaintext) && flow.seed(leg, &self.ciphertext)
+    }
 }
 
 /// The secrets of a connection, and who derives the next ones.
