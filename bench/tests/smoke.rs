@@ -1,5 +1,6 @@
 //! A short run of the program: what it writes, and what it refuses.
 
+use std::path::Path;
 use std::process::{Command, Output};
 
 use postern_engine::relay::ktls;
@@ -12,36 +13,42 @@ fn bench(arguments: &[&str]) -> Output {
         .expect("Cargo has built it")
 }
 
-#[test]
-fn a_short_run_writes_rows_charts_and_a_table() {
-    let folder = tempfile::tempdir().unwrap();
-    let json = folder.path().join("rows.json");
+/// A quick run of `cases` that holds: what it said, and its rows. Its charts are in `folder`.
+fn measured(cases: &str, folder: &Path) -> (String, Vec<Value>) {
+    let json = folder.join("rows.json");
     let output = bench(&[
         "run",
         "--quick",
         "--only",
-        "masking,decision",
+        cases,
         "--json",
-        json.to_str().unwrap(),
+        json.to_str().expect("the folder's name is text"),
         "--out",
-        folder.path().to_str().unwrap(),
+        folder.to_str().expect("the folder's name is text"),
     ]);
-    let said = String::from_utf8_lossy(&output.stdout);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let complained = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}{complained}");
+    let rows = std::fs::read(&json).expect("the run has written it");
+    let rows = serde_json::from_slice(&rows).expect("rows are JSON");
+    (said, rows)
+}
+
+#[test]
+fn a_short_run_writes_rows_charts_and_a_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let (said, rows) = measured("masking,decision", folder.path());
     assert!(
         said.contains("decision") && said.contains("at most"),
         "{said}"
     );
 
-    let rows: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
-    let rows = rows.as_array().unwrap();
     for case in ["masking", "decision"] {
         assert!(rows.iter().any(|row| row["case"] == case), "{rows:?}");
         let chart = std::fs::read_to_string(folder.path().join(format!("{case}.svg"))).unwrap();
         assert!(chart.starts_with("<svg "), "{chart}");
     }
-    for row in rows {
+    for row in &rows {
         let mut keys: Vec<&str> = row
             .as_object()
             .unwrap()
@@ -75,25 +82,10 @@ fn a_short_run_writes_rows_charts_and_a_table() {
 #[test]
 fn a_relayed_case_has_rows_of_ours_and_says_whose_the_tls_records_are() {
     let folder = tempfile::tempdir().unwrap();
-    let json = folder.path().join("rows.json");
-    let output = bench(&[
-        "run",
-        "--quick",
-        "--only",
-        "tls-ping",
-        "--json",
-        json.to_str().unwrap(),
-        "--out",
-        folder.path().to_str().unwrap(),
-    ]);
-    let said = String::from_utf8_lossy(&output.stdout);
-    let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}{complained}");
+    let (said, rows) = measured("tls-ping", folder.path());
     let note = "TLS is not the kernel's";
     assert_eq!(said.contains(note), ktls::available().is_err(), "{said}");
 
-    let rows: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
-    let rows = rows.as_array().unwrap();
     for metric in ["cpu/message", "p99"] {
         let of_metric = |row: &&Value| row["case"] == "tls-ping" && row["metric"] == metric;
         let row = rows.iter().find(of_metric);

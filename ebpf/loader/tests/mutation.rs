@@ -23,7 +23,7 @@ const FRAME_BYTES_MIN: usize = 14;
 /// Frames of every kind that the programs know.
 fn frames() -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
-    for (client, vip) in PAIRS.map(|(client, vip)| (at(client), at(vip))) {
+    for (client, vip) in pairs() {
         let v4 = client.is_ipv4();
         let hash = flow_hash(client, vip, TCP);
         let inners = [

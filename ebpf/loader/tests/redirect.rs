@@ -15,10 +15,6 @@ use world::*;
 
 const NOBODY: NodeId = NodeId::NOBODY;
 
-fn pairs() -> [(SocketAddr, SocketAddr); 2] {
-    PAIRS.map(|(client, vip)| (at(client), at(vip)))
-}
-
 /// A frame that `from` sent here.
 fn tunnelled(inner: &[u8], chain: &[u8], from: IpAddr) -> Vec<u8> {
     let destination = SocketAddr::from((own(from), TUNNEL_PORT));
@@ -39,21 +35,6 @@ fn sent(inner: &[u8], flow: (SocketAddr, SocketAddr, u8), from: NodeId, next: No
         &chain(0, hops, [from, SELF, next], hash),
         place(from),
     )
-}
-
-/// The frame that this node passes on to `to`.
-fn passed_on(inner: &[u8], flow: (SocketAddr, SocketAddr, u8), to: NodeId) -> Vec<u8> {
-    let hash = flow_hash(flow.0, flow.1, flow.2);
-    let chain = chain(0, 0, [SELF, to, NOBODY], hash);
-    let place = place(to);
-    let source = SocketAddr::from((own(place), source_port(hash)));
-    let packet = gue(
-        source,
-        SocketAddr::from((place, TUNNEL_PORT)),
-        &chain,
-        inner,
-    );
-    leaving(if to == NEAR { NEAR_ETHERNET } else { ROUTER }, &packet)
 }
 
 #[test]
@@ -118,7 +99,7 @@ fn unknown_connections_are_passed_on_once_and_then_taken() {
             let frame = sent(&inner, (client, vip, TCP), from, to);
             let on = world.redirect("ACK", &frame, Verdict::PassedOn);
             verify_checksums(&on);
-            assert_eq!(on, passed_on(&inner, (client, vip, TCP), to));
+            assert_eq!(on, forwarded(&inner, (client, vip, TCP), to, NOBODY));
         }
         for next in [NOBODY, SELF] {
             let frame = sent(&inner, (client, vip, TCP), OTHER, next);
@@ -369,7 +350,7 @@ fn connections_that_the_stack_has_are_kept() {
         world.steer("only a listener", &arriving(&inner), Verdict::ToSecond);
         let frame = sent(&inner, (stranger, vip, TCP), OTHER, NEAR);
         let on = world.redirect("only a listener", &frame, Verdict::PassedOn);
-        assert_eq!(on, passed_on(&inner, (stranger, vip, TCP), NEAR));
+        assert_eq!(on, forwarded(&inner, (stranger, vip, TCP), NEAR, NOBODY));
         drop(accepted);
         assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
     }

@@ -4,39 +4,12 @@
 mod packets;
 mod world;
 
-use std::net::SocketAddr;
-
 use packets::*;
 use postern_ebpf_abi::flow::Address;
 use postern_ebpf_abi::source::{ALLOW, DENY};
 use postern_ebpf_abi::table::NodeId;
 use postern_ebpf_abi::verdict::Verdict;
 use world::*;
-
-fn pairs() -> [(SocketAddr, SocketAddr); 2] {
-    PAIRS.map(|(client, vip)| (at(client), at(vip)))
-}
-
-/// The frame that carries `inner` to `to`, and may go on to `next`.
-fn tunnelled(
-    inner: &[u8],
-    flow: (SocketAddr, SocketAddr, u8),
-    to: NodeId,
-    next: NodeId,
-) -> Vec<u8> {
-    let hash = flow_hash(flow.0, flow.1, flow.2);
-    let hops = u8::from(next != NodeId::NOBODY);
-    let chain = chain(0, hops, [SELF, to, next], hash);
-    let place = place(to);
-    let source = SocketAddr::from((own(place), source_port(hash)));
-    let packet = gue(
-        source,
-        SocketAddr::from((place, TUNNEL_PORT)),
-        &chain,
-        inner,
-    );
-    leaving(if to == NEAR { NEAR_ETHERNET } else { ROUTER }, &packet)
-}
 
 #[test]
 fn what_is_not_ours_passes_untouched() {
@@ -390,11 +363,11 @@ fn packets_go_to_the_first_node_in_a_tunnel() {
                 let inner = segment(client, vip, flags);
                 let sent = world.steer("TCP", &arriving(&inner), Verdict::ToFirst);
                 verify_checksums(&sent);
-                assert_eq!(sent, tunnelled(&inner, (client, vip, TCP), first, second));
+                assert_eq!(sent, forwarded(&inner, (client, vip, TCP), first, second));
             }
             let inner = datagram(client, vip, b"x");
             let sent = world.steer("UDP", &arriving(&inner), Verdict::ToFirst);
-            assert_eq!(sent, tunnelled(&inner, (client, vip, UDP), first, second));
+            assert_eq!(sent, forwarded(&inner, (client, vip, UDP), first, second));
         }
     }
 }
@@ -410,7 +383,7 @@ fn the_first_node_sends_what_it_does_not_know_to_the_second() {
             verify_checksums(&sent);
             assert_eq!(
                 sent,
-                tunnelled(&inner, (client, vip, TCP), second, NodeId::NOBODY)
+                forwarded(&inner, (client, vip, TCP), second, NodeId::NOBODY)
             );
         }
     }
@@ -439,7 +412,7 @@ fn errors_go_where_their_flow_goes() {
             verify_checksums(&sent);
             assert_eq!(
                 sent,
-                tunnelled(&error, (client, vip, TCP), OTHER, NodeId::NOBODY)
+                forwarded(&error, (client, vip, TCP), OTHER, NodeId::NOBODY)
             );
             world.give(SELF, NodeId::NOBODY);
             world.steer("an error of ours", &arriving(&error), Verdict::Local);

@@ -12,6 +12,8 @@ use postern_ebpf_abi::table::{Bucket, NodeId, Settings};
 use postern_ebpf_abi::verdict::{Action, Verdict};
 use siphasher::sip::{SipHasher13, SipHasher24};
 
+use crate::packets::{ROUTER, gue, leaving};
+
 /// This node, and two others: one over IPv4, one over IPv6.
 pub const SELF: NodeId = NodeId(1);
 pub const OTHER: NodeId = NodeId(2);
@@ -218,6 +220,32 @@ fn tag(key: u8, chain: &[u8], hash: u64) -> u64 {
     hasher.write(&u64::from_be_bytes(way).to_le_bytes());
     hasher.write(&GENERATION.to_le_bytes());
     hasher.finish()
+}
+
+/// A client and a service of ours, of each family.
+pub fn pairs() -> [(SocketAddr, SocketAddr); 2] {
+    PAIRS.map(|(client, vip)| (at(client), at(vip)))
+}
+
+/// The frame in which this node sends `inner` to `to`, and which may go on to `next`.
+pub fn forwarded(
+    inner: &[u8],
+    flow: (SocketAddr, SocketAddr, u8),
+    to: NodeId,
+    next: NodeId,
+) -> Vec<u8> {
+    let hash = flow_hash(flow.0, flow.1, flow.2);
+    let hops = u8::from(next != NodeId::NOBODY);
+    let chain = chain(0, hops, [SELF, to, next], hash);
+    let place = place(to);
+    let source = SocketAddr::from((own(place), source_port(hash)));
+    let packet = gue(
+        source,
+        SocketAddr::from((place, TUNNEL_PORT)),
+        &chain,
+        inner,
+    );
+    leaving(if to == NEAR { NEAR_ETHERNET } else { ROUTER }, &packet)
 }
 
 /// The tunnel's source port for a flow.
