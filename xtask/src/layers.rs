@@ -23,6 +23,15 @@ const ARROWS: &[(&str, Arrows)] = &[
     ("postern-ebpf-abi", Arrows::To(&[])),
     ("postern-ebpf", Arrows::To(&["postern-ebpf-abi"])),
     ("postern-steering", Arrows::To(&[])),
+    (
+        "postern-conductor",
+        Arrows::To(&[
+            "postern-steering",
+            "postern-ebpf",
+            "postern-ebpf-abi",
+            "postern-audit",
+        ]),
+    ),
     ("postern-snapshot", Arrows::To(&["postern-access"])),
     ("postern-login", Arrows::To(&["postern-access"])),
     (
