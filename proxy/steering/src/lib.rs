@@ -26,6 +26,7 @@ mod load;
 mod member;
 mod plan;
 mod quota;
+mod settings;
 mod table;
 
 pub use cluster::{Cluster, Policy};
@@ -40,4 +41,7 @@ pub use load::{Damper, FACTOR_FULL, Load, LoadPolicy, Pressure};
 pub use member::{Heartbeat, Intent, Member, State, WEIGHT_MAX, Weight};
 pub use plan::{Cut, Plan, Situation, Standing, Step, StepKind, plan};
 pub use quota::{Share, quotas};
+pub use settings::{
+    MTU, ModeWish, Prefix, STORE_PREFIX, Settings, SourceRule, StoreSettings, TUNNEL_PORT,
+};
 pub use table::{Bucket, Entry, MEMBERS_MAX, Table};
