@@ -33,6 +33,8 @@ pub mod maps {
     pub const SYNS: &str = "SYNS";
     /// Among how many flows a measurement spreads its packets.
     pub const MEASURED_FLOWS: &str = "MEASURED_FLOWS";
+    /// Highest generation that a genuine tunnel header named, for each CPU.
+    pub const NEWEST_GENERATION: &str = "NEWEST_GENERATION";
     /// Programs that `steer` goes on to.
     pub const NEXT: &str = "NEXT";
     /// Slot → listening socket of a group.

@@ -129,6 +129,10 @@ pub struct Settings {
     pub tag_key: u8,
     /// 1 where the list of sources is not empty.
     pub sources: u8,
+    /// 1 where the cluster went on without this node: it keeps the connections that its stack has,
+    /// and drops all else that is for our addresses.
+    pub isolated: u8,
+    pub reserved: [u8; 7],
 }
 
 /// All that steers, in the order in which a packet needs it.
@@ -152,11 +156,12 @@ const _: () = {
     assert!(offset_of!(Settings, flow_key) == 8 && offset_of!(Settings, tag_keys) == 24);
     assert!(offset_of!(Settings, address_v4) == 56 && offset_of!(Settings, vip_seed) == 88);
     assert!(offset_of!(Settings, node) == 112 && offset_of!(Settings, sources) == 119);
-    assert!(size_of::<Settings>() == 120);
-    assert!(offset_of!(Table, vips) == 120);
-    assert!(offset_of!(Table, nodes) == 120 + 48 * VIP_SLOTS);
-    assert!(offset_of!(Table, buckets) == 120 + 48 * VIP_SLOTS + 24 * NODES_MAX);
-    assert!(size_of::<Table>() == 120 + 48 * VIP_SLOTS + 24 * NODES_MAX + 4 * BUCKETS);
+    assert!(offset_of!(Settings, isolated) == 120 && offset_of!(Settings, reserved) == 121);
+    assert!(size_of::<Settings>() == 128);
+    assert!(offset_of!(Table, vips) == 128);
+    assert!(offset_of!(Table, nodes) == 128 + 48 * VIP_SLOTS);
+    assert!(offset_of!(Table, buckets) == 128 + 48 * VIP_SLOTS + 24 * NODES_MAX);
+    assert!(size_of::<Table>() == 128 + 48 * VIP_SLOTS + 24 * NODES_MAX + 4 * BUCKETS);
 };
 
 /// The slot that `address` has under `seed`.

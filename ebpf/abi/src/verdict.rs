@@ -119,10 +119,14 @@ verdicts! {
     TakenLast = 31, "taken_last", Pass;
     /// This node does not know the connection: sent to the next.
     PassedOn = 32, "passed_on", Transmit;
+
+    // From anywhere.
+    /// This node is isolated, and its stack does not have the connection.
+    Isolated = 33, "isolated", Drop;
 }
 
 /// Entries of the map of counts.
-pub const VERDICTS: u32 = 33;
+pub const VERDICTS: u32 = 34;
 
 const _: () = assert!(Verdict::ALL.len() == VERDICTS as usize);
 

@@ -224,6 +224,8 @@ fn draft(path: Path, vip: SocketAddr) -> Result<Draft, Error> {
         mtu: 1500,
         tag_key: 0,
         sources: u8::from(path == Path::Denied),
+        isolated: 0,
+        reserved: [0; 7],
     });
     draft.serve(&[Endpoint {
         address: vip,

@@ -5,6 +5,7 @@ mod attach;
 mod clock;
 pub mod cost;
 mod maps;
+mod newest;
 mod object;
 mod place;
 mod programs;

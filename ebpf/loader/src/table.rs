@@ -181,6 +181,8 @@ mod tests {
             mtu: 1500,
             tag_key: 0,
             sources: 0,
+            isolated: 0,
+            reserved: [0; 7],
         }
     }
 

@@ -2,6 +2,7 @@
 
 use aya_ebpf::programs::XdpContext;
 use postern_ebpf_abi::flow::{Address, Flow};
+use postern_ebpf_abi::table::Settings;
 use postern_ebpf_abi::verdict::Verdict;
 
 use crate::ip::{IPV4_BYTES, IPV6_BYTES, Ip, TCP, TYPE_IPV4, TYPE_IPV6, UDP, updated_checksum};
@@ -18,11 +19,12 @@ const TTL: u8 = 64;
 ///
 /// [RFC 792]: https://www.rfc-editor.org/rfc/rfc792
 #[inline(always)]
-pub fn v4(context: &XdpContext, ip: &Ip) -> Result<Traffic, Verdict> {
+pub fn v4(context: &XdpContext, settings: &Settings, ip: &Ip) -> Result<Traffic, Verdict> {
     let Some(header) = Window::<ICMP_BYTES>::at(context, ETHERNET_BYTES + IPV4_BYTES) else {
         return Err(Verdict::Malformed);
     };
     match header.u8::<0>() {
+        8 if settings.isolated != 0 => Err(Verdict::Isolated),
         8 => Err(answer_v4(context)),
         3 | 11 | 12 => about_v4(context, ip),
         _ => Err(Verdict::IcmpUnhandled),
@@ -34,11 +36,12 @@ pub fn v4(context: &XdpContext, ip: &Ip) -> Result<Traffic, Verdict> {
 ///
 /// [RFC 4443]: https://www.rfc-editor.org/rfc/rfc4443
 #[inline(always)]
-pub fn v6(context: &XdpContext, ip: &Ip) -> Result<Traffic, Verdict> {
+pub fn v6(context: &XdpContext, settings: &Settings, ip: &Ip) -> Result<Traffic, Verdict> {
     let Some(header) = Window::<ICMP_BYTES>::at(context, ETHERNET_BYTES + IPV6_BYTES) else {
         return Err(Verdict::Malformed);
     };
     match header.u8::<0>() {
+        128 if settings.isolated != 0 => Err(Verdict::Isolated),
         128 => Err(answer_v6(context)),
         1..=4 => about_v6(context, ip),
         _ => Err(Verdict::IcmpUnhandled),

@@ -22,6 +22,9 @@ pub static SOURCES: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(SOURCES_M
 pub static SYNS: LruHashMap<Address, u64> = LruHashMap::with_max_entries(SYN_SOURCES_MAX, 0);
 
 #[map]
+static NEWEST_GENERATION: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+#[map]
 pub static NEXT: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 #[map]
@@ -39,6 +42,19 @@ pub fn table() -> Option<&'static Table> {
     // On the stack: a key among the constants would be one more map.
     let key = core::hint::black_box(0);
     TABLES.get_value(0, &key)
+}
+
+/// Remembers `generation`, which a genuine packet named, if it is the highest so far.
+#[inline(always)]
+pub fn saw_generation(generation: u64) {
+    if let Some(newest) = NEWEST_GENERATION.get_ptr_mut(0) {
+        // SAFETY: the kernel gave a pointer to this CPU's entry, and nothing else runs on it now.
+        unsafe {
+            if generation > *newest {
+                *newest = generation;
+            }
+        }
+    }
 }
 
 /// Counts a packet of `bytes` under `verdict`.

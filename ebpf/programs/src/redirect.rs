@@ -38,22 +38,26 @@ fn receive(context: &XdpContext, table: &Table) -> Result<Verdict, Verdict> {
     if !chain.is_signed(table.settings.tag_keys[key & (TAG_KEYS - 1)], hash) {
         return Err(Verdict::TunnelForged);
     }
+    let generation = u64::from_be_bytes(chain.generation);
+    maps::saw_generation(generation);
+    let isolated = table.settings.isolated != 0;
     let next = chain.next();
     let last = next == NodeId::NOBODY || next == table.settings.node || chain.hops_left == 0;
-    if last && traffic.kind != Kind::Syn && traffic.kind != Kind::Datagram {
+    if last && !isolated && traffic.kind != Kind::Syn && traffic.kind != Kind::Datagram {
         return Ok(Verdict::TakenLast);
     }
     match turn::of(context, &traffic) {
+        Turn::Socket => Ok(Verdict::TakenSocket),
+        _ if isolated => Err(Verdict::Isolated),
         Turn::Syn => Ok(Verdict::TakenSyn),
         Turn::Datagram => Ok(Verdict::TakenDatagram),
-        Turn::Socket => Ok(Verdict::TakenSocket),
         Turn::Cookie => Ok(Verdict::TakenCookie),
         Turn::Unknown => {
             let way = Way {
                 hash,
                 hop: next,
                 next: NodeId::NOBODY,
-                generation: u64::from_be_bytes(chain.generation),
+                generation,
             };
             tunnel::wrap(context, table, &inner, &way)?;
             Ok(Verdict::PassedOn)
@@ -90,5 +94,5 @@ fn carried(context: &XdpContext, table: &Table, inner: &ip::Ip) -> Result<Traffi
     if inner.refused.is_some() {
         return Err(Verdict::TunnelForeign);
     }
-    traffic::classify(context, vip, inner).map_err(|_| Verdict::TunnelForeign)
+    traffic::classify(context, &table.settings, vip, inner).map_err(|_| Verdict::TunnelForeign)
 }

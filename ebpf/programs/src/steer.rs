@@ -34,7 +34,7 @@ pub fn judge(context: &XdpContext) -> Verdict {
     if table.settings.sources != 0 && is_denied(ip.source) {
         return Verdict::Denied;
     }
-    let traffic = match traffic::classify(context, vip, &ip) {
+    let traffic = match traffic::classify(context, &table.settings, vip, &ip) {
         Ok(traffic) => traffic,
         Err(verdict) => return verdict,
     };
@@ -108,13 +108,16 @@ fn send(
         generation: settings.generation,
     };
     let mut sent = Verdict::ToFirst;
-    if bucket.first == settings.node {
-        if bucket.second == NodeId::NOBODY || bucket.second == settings.node {
+    let isolated = settings.isolated != 0;
+    if bucket.first == settings.node || isolated {
+        let alone = bucket.second == NodeId::NOBODY || bucket.second == settings.node;
+        if alone && !isolated {
             return Ok(Verdict::Local);
         }
         match turn::of(context, traffic) {
-            Turn::Syn | Turn::Datagram => return Ok(Verdict::Local),
             Turn::Socket => return Ok(Verdict::LocalSocket),
+            _ if isolated => return Err(Verdict::Isolated),
+            Turn::Syn | Turn::Datagram => return Ok(Verdict::Local),
             Turn::Cookie => return Ok(Verdict::LocalCookie),
             Turn::Unknown => {}
         }

@@ -4,7 +4,7 @@ use core::arch::asm;
 
 use aya_ebpf::programs::XdpContext;
 use postern_ebpf_abi::flow::{Address, Flow};
-use postern_ebpf_abi::table::{Table, Vip, vip_slot};
+use postern_ebpf_abi::table::{Settings, Table, Vip, vip_slot};
 use postern_ebpf_abi::verdict::Verdict;
 
 use crate::icmp;
@@ -53,12 +53,17 @@ pub fn vip(table: &Table, address: Address) -> Option<&Vip> {
 
 /// The flow that a packet to `vip` belongs to, or the verdict about a packet of none.
 #[inline(always)]
-pub fn classify(context: &XdpContext, vip: &Vip, ip: &Ip) -> Result<Traffic, Verdict> {
+pub fn classify(
+    context: &XdpContext,
+    settings: &Settings,
+    vip: &Vip,
+    ip: &Ip,
+) -> Result<Traffic, Verdict> {
     let traffic = match ip.protocol {
         TCP => segment(context, ip)?,
         UDP => datagram(context, ip)?,
-        ICMP if !ip.v6 => icmp::v4(context, ip)?,
-        ICMPV6 if ip.v6 => icmp::v6(context, ip)?,
+        ICMP if !ip.v6 => icmp::v4(context, settings, ip)?,
+        ICMPV6 if ip.v6 => icmp::v6(context, settings, ip)?,
         _ => return Err(Verdict::NotServed),
     };
     let Flow {

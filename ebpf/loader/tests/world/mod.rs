@@ -173,6 +173,8 @@ fn settings() -> Settings {
         mtu: 1500,
         tag_key: 0,
         sources: 0,
+        isolated: 0,
+        reserved: [0; 7],
     }
 }
 
@@ -203,11 +205,16 @@ pub fn flow_hash(source: SocketAddr, destination: SocketAddr, protocol: u8) -> u
 
 /// A chain, as bytes, signed with key `key`.
 pub fn chain(key: u8, hops_left: u8, way: [NodeId; 3], hash: u64) -> Vec<u8> {
+    chain_of(key, hops_left, way, GENERATION, hash)
+}
+
+/// The same of a table of `generation`.
+pub fn chain_of(key: u8, hops_left: u8, way: [NodeId; 3], generation: u64, hash: u64) -> Vec<u8> {
     let mut bytes = vec![0x10 | key, hops_left];
     for NodeId(node) in way {
         bytes.extend(node.to_be_bytes());
     }
-    bytes.extend(GENERATION.to_be_bytes());
+    bytes.extend(generation.to_be_bytes());
     let tag = tag(key, &bytes, hash);
     bytes.extend(tag.to_be_bytes());
     bytes
@@ -218,7 +225,8 @@ fn tag(key: u8, chain: &[u8], hash: u64) -> u64 {
     hasher.write(&hash.to_le_bytes());
     let way: [u8; 8] = chain[..8].try_into().unwrap();
     hasher.write(&u64::from_be_bytes(way).to_le_bytes());
-    hasher.write(&GENERATION.to_le_bytes());
+    let generation: [u8; 8] = chain[8..16].try_into().unwrap();
+    hasher.write(&u64::from_be_bytes(generation).to_le_bytes());
     hasher.finish()
 }
 
