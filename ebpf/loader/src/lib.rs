@@ -4,17 +4,25 @@ mod account;
 mod attach;
 mod clock;
 pub mod cost;
+mod install;
 mod maps;
 mod newest;
 mod object;
+mod pins;
 mod place;
 mod programs;
+mod steering;
 mod table;
 
 pub use account::{Account, Accounts, Drained, Ending, Patience, Side};
-pub use attach::{Attached, Mode};
+pub use attach::{Attached, Mode, Wish};
+pub use install::{
+    History, Installed, Outcome, detach, install_accounts, install_placement, install_steering,
+};
+pub use pins::Pins;
 pub use place::{Placement, Publisher, keep_statistics};
 pub use programs::{Program, Programs, Run};
+pub use steering::Steering;
 pub use table::{Draft, Endpoint, from_ip};
 
 /// What can go wrong between userspace and the kernel.
@@ -62,4 +70,29 @@ pub enum Error {
     Strayed(&'static str),
     #[error("node {0} is not in the table")]
     UnknownNode(u16),
+    #[error("{0} is not installed by this version: no pins of its programs are there")]
+    NotInstalled(&'static str),
+    #[error("{} is not on a bpffs; `mount -t bpf bpf /sys/fs/bpf` makes one", .0.display())]
+    NotBpffs(std::path::PathBuf),
+    #[error("{} is refused: {reason}", path.display())]
+    Refused {
+        path: std::path::PathBuf,
+        reason: &'static str,
+    },
+    #[error("{} cannot be pinned, opened or removed", path.display())]
+    Pin {
+        path: std::path::PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{interface} does not run {name} natively: {reason}")]
+    NotNative {
+        name: &'static str,
+        interface: String,
+        reason: String,
+    },
+    #[error(
+        "without capabilities this kernel gives no access to maps: that takes Linux 5.19, or kernel.unprivileged_bpf_disabled = 0"
+    )]
+    OldKernel(#[source] std::io::Error),
 }

