@@ -52,6 +52,8 @@ const ARROWS: &[(&str, Arrows)] = &[
             "postern-audit",
             "postern-login",
             "postern-snapshot",
+            "postern-steering",
+            "postern-ebpf-abi",
             "postern-web",
         ]),
     ),

@@ -52,6 +52,7 @@ const DOCUMENTED: [Documented; 3] = [
         what: "configuration key",
         sources: &[
             "proxy/control/src/config/file.rs",
+            "proxy/control/src/config/file/",
             "proxy/snapshot/src/limits.rs",
         ],
         document: "docs/configuration.md",

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use postern_access::Application;
 use postern_login::{PasswordHash, User};
 use postern_snapshot::message::AuditSettings;
-use postern_snapshot::{Driver, Limits};
+use postern_snapshot::{Driver, Limits, Placement};
 
 use crate::certificate;
 
@@ -25,6 +25,9 @@ pub use problem::{ConfigErrors, Problem, Warnings};
 
 /// Longest configuration file.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// What a tunnel over IPv6 and the IPv6 and TCP headers of a browser's packet take of an IP packet.
+const TUNNEL_BYTES: u16 = postern_ebpf_abi::chain::OVERHEAD_V6 as u16 + 40 + 20;
 
 const RUN_DIRECTORY: &str = "run";
 const ADMIN_SOCKET: &str = "admin.sock";
@@ -43,8 +46,15 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     pub cores: Vec<usize>,
     pub driver: Driver,
+    pub placement: Placement,
     pub certificate: CertificateSource,
     pub state_directory: PathBuf,
+    /// Where the kernel's programs and tables are pinned.
+    pub bpf_directory: PathBuf,
+    /// Several nodes behind one address.
+    pub steering: Option<postern_steering::Settings>,
+    /// The kernel counts every connection.
+    pub accounting: bool,
     pub audit: AuditSettings,
     /// Where Prometheus asks; `None` when switched off.
     pub metrics: Option<SocketAddr>,
@@ -174,6 +184,24 @@ impl Config {
         let directory = folder.join(file.state.directory);
         let directory = std::path::absolute(&directory).unwrap_or(directory);
         Ok(directory.join(RUN_DIRECTORY).join(ADMIN_SOCKET))
+    }
+
+    /// True where something of the kernel is to be installed: the role with privileges has work.
+    #[must_use]
+    pub fn needs_conductor(&self) -> bool {
+        self.steering.is_some() || self.accounting || self.placement == Placement::Load
+    }
+
+    /// Where the engine finds the program that places connections; none where the kernel's hash does.
+    pub(crate) fn placement_pins(&self) -> Option<PathBuf> {
+        (self.placement == Placement::Load).then(|| self.bpf_directory.clone())
+    }
+
+    /// What browsers may send in one TCP segment, so that a tunnel between nodes takes it whichever
+    /// families are outside and inside.
+    pub(crate) fn segment_bytes_max(&self) -> Option<u16> {
+        let steering = self.steering.as_ref()?;
+        Some(steering.mtu.saturating_sub(TUNNEL_BYTES))
     }
 
     /// Folder of the sockets.

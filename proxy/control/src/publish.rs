@@ -257,9 +257,25 @@ fn keep_fixed(mut new: Config, old: &Config) -> (Config, Vec<&'static str>) {
         kept.push("listen.driver");
         new.driver = old.driver;
     }
+    if new.placement != old.placement {
+        kept.push("listen.placement");
+        new.placement = old.placement;
+    }
+    if new.steering != old.steering {
+        kept.push("steering");
+        new.steering.clone_from(&old.steering);
+    }
+    if new.accounting != old.accounting {
+        kept.push("accounting.enabled");
+        new.accounting = old.accounting;
+    }
     if new.state_directory != old.state_directory {
         kept.push("state.directory");
         new.state_directory.clone_from(&old.state_directory);
+    }
+    if new.bpf_directory != old.bpf_directory {
+        kept.push("state.bpf_directory");
+        new.bpf_directory.clone_from(&old.bpf_directory);
     }
     if new.audit.directory != old.audit.directory {
         kept.push("audit.directory");
@@ -341,6 +357,8 @@ fn build(
         web_socket: config.web_socket(),
         cores: config.cores.clone(),
         driver: config.driver,
+        placement: config.placement_pins(),
+        segment_bytes_max: config.segment_bytes_max(),
     };
     Ok(Current {
         config,

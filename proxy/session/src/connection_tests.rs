@@ -140,6 +140,8 @@ fn scene() -> Scene {
         web_socket: PathBuf::new(),
         cores: Vec::new(),
         driver: Driver::default(),
+        placement: None,
+        segment_bytes_max: None,
     };
     let mut roots = RootCertStore::empty();
     roots.add(gateway).expect("a root");

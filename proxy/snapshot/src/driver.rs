@@ -1,4 +1,4 @@
-//! What carries the engine's bytes: the administrator's wish, and what the engine says it runs on.
+//! What carries the engine's bytes and places its connections: the administrator's wish, and what the engine says it runs on.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,19 @@ pub enum Driver {
     IoUring,
     /// epoll.
     Epoll,
+}
+
+/// What puts a new connection on a core.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Placement {
+    /// The kernel's hash of its addresses: every core gets as many as the others, however busy it is.
+    #[default]
+    Hash,
+    /// A program in the kernel, by live sessions and CPU time of every core.
+    Load,
 }
 
 /// What the engine runs on, as labels of a metric.

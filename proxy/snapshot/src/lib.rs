@@ -8,7 +8,7 @@ pub mod message;
 pub mod metrics;
 pub mod secret;
 
-pub use driver::{Driver, EngineInfo};
+pub use driver::{Driver, EngineInfo, Placement};
 pub use limits::Limits;
 pub use message::{Certificate, Ended, LiveSession, Snapshot, ToControl, ToEngine};
 pub use metrics::{CoreMetrics, Histogram};

@@ -34,6 +34,12 @@ pub struct Snapshot {
     pub cores: Vec<usize>,
     /// What carries the bytes. A change needs a restart.
     pub driver: Driver,
+    /// Where the program that places new connections on cores is pinned; none: the kernel's hash does
+    /// it. A change needs a restart.
+    pub placement: Option<PathBuf>,
+    /// Largest TCP segment that browsers are told to send, so that it fits into a tunnel between
+    /// nodes; none: what the interface takes. A change needs a restart.
+    pub segment_bytes_max: Option<u16>,
 }
 
 /// Where and how strictly the engine's cores write audit records.

@@ -48,6 +48,8 @@ pub struct CoreMetrics {
     pub connections_live: u64,
     pub sessions_opened: u64,
     pub sessions_live: u64,
+    /// TLS handshakes with browsers under way.
+    pub tls_handshakes_live: u64,
     pub tls_handshakes: u64,
     pub tls_handshake_failures: u64,
     /// Payload bytes browser → target.

@@ -149,6 +149,7 @@ impl Worker {
                     Command::Pin { request, stored } => self.answer_pin(request, stored),
                     Command::Metrics(reply) => {
                         let mut metrics = self.0.metrics.borrow().clone();
+                        metrics.tls_handshakes_live = self.0.handshakes.get().into();
                         self.0.spool.measure(&mut metrics);
                         add_relay(&mut metrics, &self.0.relay.tally());
                         // The link may have stopped waiting.

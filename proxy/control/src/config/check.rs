@@ -1,6 +1,8 @@
 //! What a configuration has to fulfil beyond its form; every mistake is found, not only the first.
 
 mod applications;
+mod steering;
+mod steering_store;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -52,16 +54,24 @@ pub(super) fn check(path: &Path, file: ConfigFile) -> Checked {
         Some(directory) => check.path(directory),
         None => state_directory.join("audit"),
     };
+    let listen = check.addresses(&file.listen.addresses);
+    let steering = file
+        .steering
+        .and_then(|section| check.steering(section, &listen));
     let config = Config {
         path: path.to_owned(),
         organisation: file.organisation.name,
         origin: origin.to_string(),
         host: origin.host.clone(),
-        listen: check.addresses(&file.listen.addresses),
+        listen,
         cores: check.cores(file.listen.cores),
         driver: file.listen.driver,
+        placement: file.listen.placement,
         certificate: check.certificate(&file.certificate),
         state_directory,
+        bpf_directory: check.path(&file.state.bpf_directory),
+        steering,
+        accounting: file.accounting.enabled,
         audit: AuditSettings {
             directory: audit_directory,
             fail_closed: file.audit.when_unwritable == WhenUnwritable::Refuse,

@@ -1,12 +1,18 @@
 //! The configuration file as it is written: one struct tree, from whose documentation the manual
 //! and the JSON schema are made.
 
+mod steering;
+
 use std::path::PathBuf;
 
 use postern_access::{Action, Duration, RdpSecurity, Selector};
-use postern_snapshot::{Driver, Limits};
+use postern_snapshot::{Driver, Limits, Placement};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use steering::{
+    ModeRule, RuleOfSource, SourceSection, SteeringSection, StoreSection, SynsSection,
+};
 
 /// The configuration of a node.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -37,6 +43,14 @@ pub struct ConfigFile {
     /// user's logins and live sessions.
     #[serde(default)]
     pub user: Vec<UserSection>,
+    /// Several nodes behind one address: every node steers each connection to the node that has it, or
+    /// should get it. Without this table the node is alone and runs without privileges.
+    /// [steering.md](steering.md) says how to set it up. A change needs a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steering: Option<SteeringSection>,
+    /// Accounts of every connection by the kernel, beside the audit trail.
+    #[serde(default)]
+    pub accounting: AccountingSection,
     /// Limits that peers can run into. Times end in `_ms`, sizes in `_bytes_max`.
     #[serde(default)]
     pub limits: Limits,
@@ -67,6 +81,11 @@ pub struct ListenSection {
     /// `"io_uring"` (the gateway does not start without it) or `"epoll"`. A change needs a restart.
     #[serde(default)]
     pub driver: Driver,
+    /// What puts a new connection on a core: `"hash"` (the kernel's own) or `"load"` (a program in the
+    /// kernel, by live sessions and CPU time; needs privileges at the start, as `[steering]` does). A
+    /// change needs a restart.
+    #[serde(default)]
+    pub placement: Placement,
 }
 
 /// The server certificate that browsers see: `chain_file` and `key_file`, or `self_signed`.
@@ -93,12 +112,17 @@ pub struct StateSection {
     /// Folder of the store, the sockets and a self-signed certificate. Made when it is not there,
     /// open to its owner alone. A change needs a restart.
     pub directory: PathBuf,
+    /// Folder on a BPF file system where the kernel's programs and tables of `[steering]`,
+    /// `[accounting]` and `listen.placement` are pinned, so that they outlive the process. Of this
+    /// node alone. A change needs a restart.
+    pub bpf_directory: PathBuf,
 }
 
 impl Default for StateSection {
     fn default() -> Self {
         Self {
             directory: PathBuf::from("/var/lib/postern"),
+            bpf_directory: PathBuf::from("/sys/fs/bpf/postern"),
         }
     }
 }
@@ -124,6 +148,16 @@ pub enum WhenUnwritable {
     Refuse,
     /// Go on, and count what is lost.
     Continue,
+}
+
+/// Accounts of every connection by the kernel, beside the audit trail.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccountingSection {
+    /// The kernel counts packets and bytes of every connection of the gateway, and `flows.jsonl` in
+    /// the audit folder keeps them; `postern audit reconcile` holds them against the audit records.
+    /// Needs privileges at the start, as `[steering]` does. A change needs a restart.
+    pub enabled: bool,
 }
 
 /// Measurements for Prometheus.
