@@ -17,7 +17,10 @@ const MEMBER_BYTES: usize = 2 + 4;
 /// First hop `u16`, second hop `u16`, 0 where there is none.
 const BUCKET_BYTES: usize = 2 + 2;
 /// HMAC-SHA256 over all bytes before it.
-const SEAL_BYTES: usize = 32;
+pub(crate) const SEAL_BYTES: usize = 32;
+
+/// Longest table.
+pub(crate) const TABLE_BYTES_MAX: usize = length(MEMBERS_MAX);
 
 /// etcd takes values of up to 1.5 MiB.
 const _: () = assert!(
@@ -33,6 +36,10 @@ impl Seal {
     #[must_use]
     pub fn new(secret: &[u8; 32]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    pub(crate) fn key(&self) -> &hmac::Key {
+        &self.0
     }
 }
 
@@ -149,7 +156,7 @@ const fn length(members: usize) -> usize {
     HEAD_BYTES + members * MEMBER_BYTES + BUCKETS * BUCKET_BYTES + SEAL_BYTES
 }
 
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+pub(crate) fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (head, tail) = rest.split_first_chunk()?;
     *rest = tail;
     Some(*head)

@@ -21,6 +21,8 @@ pub enum Error {
     MemberOrder(NodeId),
     #[error("node 0 is nobody, and can't be a member or a first hop")]
     Nobody,
+    #[error("{0} has no address in the publication")]
+    NoPlace(NodeId),
     #[error("bucket {bucket} names {node}, which is not a member of the table")]
     UnknownNode { bucket: u16, node: NodeId },
     #[error("bucket {bucket} has {node} as both hops")]

@@ -47,7 +47,7 @@ impl BucketIndex {
         self.0 as usize
     }
 
-    pub(crate) fn all() -> impl Iterator<Item = Self> {
+    pub fn all() -> impl Iterator<Item = Self> {
         (0..=u16::MAX).map(Self)
     }
 }
@@ -57,7 +57,8 @@ impl BucketIndex {
 pub struct Generation(pub u64);
 
 impl Generation {
-    pub(crate) const fn next(self) -> Self {
+    #[must_use]
+    pub const fn next(self) -> Self {
         Self(self.0 + 1)
     }
 }
@@ -80,7 +81,7 @@ impl Millis {
     }
 
     #[must_use]
-    pub(crate) const fn plus(self, ms: u64) -> Self {
+    pub const fn plus(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }
 }

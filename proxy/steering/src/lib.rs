@@ -25,6 +25,7 @@ mod ids;
 mod load;
 mod member;
 mod plan;
+mod publication;
 mod quota;
 mod settings;
 mod table;
@@ -40,6 +41,7 @@ pub use ids::{BUCKETS, BucketIndex, Generation, Millis, NodeId};
 pub use load::{Damper, FACTOR_FULL, Load, LoadPolicy, Pressure};
 pub use member::{Heartbeat, Intent, Member, State, WEIGHT_MAX, Weight};
 pub use plan::{Cut, Plan, Situation, Standing, Step, StepKind, plan};
+pub use publication::{PUBLICATION_BYTES_MAX, Place, Publication, Roster};
 pub use quota::{Share, quotas};
 pub use settings::{
     MTU, ModeWish, Prefix, STORE_PREFIX, Settings, SourceRule, StoreSettings, TUNNEL_PORT,

@@ -73,6 +73,18 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The same table again as the next generation: whoever acknowledges it has heard what went along.
+    #[must_use]
+    pub fn again(table: &Table) -> Self {
+        Self {
+            generation: table.generation().next(),
+            members: table.members().to_vec(),
+            steps: Vec::new(),
+            cuts: Vec::new(),
+            withheld: Vec::new(),
+        }
+    }
+
     /// Of the table that it leads to.
     #[must_use]
     pub fn generation(&self) -> Generation {

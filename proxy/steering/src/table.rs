@@ -171,9 +171,16 @@ impl Table {
         self.firsts.get(node.index()).copied().unwrap_or_default()
     }
 
-    pub(crate) fn entry(&self, node: NodeId) -> Option<&Entry> {
+    #[must_use]
+    pub fn entry(&self, node: NodeId) -> Option<&Entry> {
         let at = self.members.binary_search_by_key(&node, |entry| entry.node);
         at.ok().map(|at| &self.members[at])
+    }
+
+    /// The same table under another number: it is taken up where newer ones are known and lost.
+    #[must_use]
+    pub fn renumbered(self, generation: Generation) -> Self {
+        Self { generation, ..self }
     }
 
     /// The next generation, in place.
