@@ -3,8 +3,10 @@
 
 pub mod chain;
 pub mod checkpoint;
+pub mod flow;
 pub mod record;
 
 pub use chain::{Broken, Chain, Head, Verifier, verify};
 pub use checkpoint::Checkpoint;
+pub use flow::{FlowEnding, FlowLoss, FlowSide, KernelFlow};
 pub use record::{Event, Record};

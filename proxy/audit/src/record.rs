@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::{FlowLoss, KernelFlow};
+
 /// What a record is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -22,6 +24,10 @@ pub enum Event {
     Certificate,
     /// Records are missing here: they could not be written.
     Gap,
+    /// What the kernel counted of one end of a TCP connection.
+    Flow,
+    /// What the kernel could not count.
+    FlowLoss,
 }
 
 /// One record. What does not apply is left out of the line.
@@ -81,6 +87,37 @@ pub struct Record {
     /// From accept to the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
+    /// Address and port that the client reached us at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_local: Option<String>,
+    /// Bytes of the client's TCP stream, TLS and all: taken in by the kernel, in order, each once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_received: Option<u64>,
+    /// The same towards the client: taken by the kernel, without what it dropped when the connection broke.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_sent: Option<u64>,
+    /// Of `client_sent`, what had not gone out yet when the socket was closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_unsent: Option<u64>,
+    /// Address and port that the target was dialled from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_local: Option<String>,
+    /// Address and port that took the connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_remote: Option<String>,
+    /// As for the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_received: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_sent: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_unsent: Option<u64>,
+    /// What the kernel counted of one end of a TCP connection; of [`Event::Flow`] alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow: Option<Box<KernelFlow>>,
+    /// What the kernel could not count since the record before; of [`Event::FlowLoss`] alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow_loss: Option<FlowLoss>,
 }
 
 impl Record {
@@ -108,6 +145,17 @@ impl Record {
             messages_up: None,
             messages_down: None,
             duration_ms: None,
+            client_local: None,
+            client_received: None,
+            client_sent: None,
+            client_unsent: None,
+            target_local: None,
+            target_remote: None,
+            target_received: None,
+            target_sent: None,
+            target_unsent: None,
+            flow: None,
+            flow_loss: None,
         }
     }
 }

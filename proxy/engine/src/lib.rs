@@ -10,6 +10,7 @@ pub mod journal;
 pub mod net;
 pub mod relay;
 pub mod resources;
+mod settle;
 #[cfg(any(test, feature = "trial"))]
 pub mod trial;
 

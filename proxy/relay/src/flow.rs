@@ -13,9 +13,9 @@ mod side;
 
 use postern_wire::websocket::Decoder;
 
-use crate::Context;
 use crate::memory::{Pool, RECEIVE_BYTES_MAX};
 use crate::record::Records;
+use crate::{Context, StreamBytes};
 
 use clock::Clock;
 use ending::Phase;
@@ -107,6 +107,9 @@ pub struct Traffic {
 pub struct Report {
     pub ended: Ended,
     pub traffic: Traffic,
+    /// The TCP streams of both legs, the client's first; none where nobody knows: the kernel adds its
+    /// records' bytes by itself.
+    pub streams: Option<[StreamBytes; 2]>,
 }
 
 /// How a peer ended its sending side.
@@ -132,6 +135,7 @@ pub struct Flow {
     /// INVARIANT: set once the phase is past [`Phase::Open`], and never changed then.
     ended: Option<Ended>,
     traffic: Traffic,
+    streams: [StreamBytes; 2],
     seeds: Option<Box<[Seed; 2]>>,
 }
 
@@ -172,6 +176,7 @@ impl Flow {
             clock: Clock::default(),
             ended: None,
             traffic: Traffic::default(),
+            streams: [StreamBytes::default(); 2],
             seeds: None,
         }
     }
@@ -202,6 +207,16 @@ impl Flow {
             of(seed).extend_from_slice(bytes);
         }
         fits
+    }
+
+    /// Tells what the stream of `leg` carried before the flow began.
+    pub fn seed_stream(&mut self, leg: Leg, before: StreamBytes) {
+        self.streams[leg.index()] = before;
+    }
+
+    /// The stream of `leg`, for the driver to count what it receives, sends and leaves behind.
+    pub fn stream_mut(&mut self, leg: Leg) -> &mut StreamBytes {
+        &mut self.streams[leg.index()]
     }
 
     /// Starts the clocks and takes in what was read before; called once, before any other event.
@@ -356,9 +371,11 @@ impl Flow {
             side.inbox.clear(pool);
             side.outbox.clear(pool);
         }
+        let is_counted = !Leg::BOTH.into_iter().any(|leg| self.is_kernel(leg));
         Report {
             ended: self.ended.unwrap_or(Ended::Stopped),
             traffic: self.traffic,
+            streams: is_counted.then_some(self.streams),
         }
     }
 

@@ -5,11 +5,13 @@
 pub mod flow;
 pub mod memory;
 pub mod record;
+mod stream_bytes;
 pub mod tally;
 
 pub use flow::{Ended, Flow, Goodbye, Leg, Report, Times, Traffic};
 pub use memory::Pool;
 pub use record::{RecordError, Records};
+pub use stream_bytes::{Meter, Rest, StreamBytes};
 pub use tally::Tally;
 
 /// Time on the driver's monotonic clock, in microseconds since the driver began.

@@ -1,11 +1,12 @@
 //! What a connection did: counted while it lives, recorded exactly once when it ends.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Instant;
 
 use postern_access::{Permit, UnixSeconds};
 use postern_audit::{Event, Record};
-use postern_relay::Traffic;
+use postern_relay::{Leg, Meter, Report, StreamBytes};
 use postern_snapshot::{Ended, LiveSession, ToControl};
 
 use crate::{Core, Outcome};
@@ -19,11 +20,35 @@ pub(crate) struct Account {
     /// The login whose page should hear how it ended.
     identity_nonce: Option<String>,
     live: bool,
+    client: Books,
+    target: Option<Books>,
+}
+
+/// Who counts the stream of a leg.
+enum Books {
+    /// The front: what its meter shows when the socket is closed is all there was.
+    Open(Rc<Meter>),
+    /// The relay, which has told the sum; none when it could not.
+    Closed(Option<StreamBytes>),
+}
+
+impl Books {
+    fn count(&self) -> Option<StreamBytes> {
+        match self {
+            Self::Open(meter) => Some(meter.count()),
+            Self::Closed(count) => *count,
+        }
+    }
 }
 
 impl Account {
     /// Opens the account of a connection that was just accepted.
-    pub(crate) fn open<C: Core>(core: &C, source: SocketAddr) -> Self {
+    pub(crate) fn open<C: Core>(
+        core: &C,
+        client: Rc<Meter>,
+        source: SocketAddr,
+        local: SocketAddr,
+    ) -> Self {
         core.measure(|metrics| {
             metrics.connections_accepted += 1;
             metrics.connections_live += 1;
@@ -32,6 +57,7 @@ impl Account {
         let mut record = Record::new(0, Event::Connection);
         record.connection = Some(connection);
         record.source = Some(source.to_string());
+        record.client_local = Some(local.to_string());
         Self {
             connection,
             source,
@@ -39,6 +65,8 @@ impl Account {
             record,
             identity_nonce: None,
             live: false,
+            client: Books::Open(client),
+            target: None,
         }
     }
 
@@ -85,7 +113,20 @@ impl Account {
         });
     }
 
-    pub(crate) fn traffic(&mut self, traffic: Traffic) {
+    /// The target has taken a connection.
+    pub(crate) fn dialled<C: Core>(&mut self, core: &C, stream: &C::Stream, remote: SocketAddr) {
+        let local = core.local_address(stream);
+        self.record.target_local = local.map(|local| local.to_string());
+        self.record.target_remote = Some(remote.to_string());
+        self.target = Some(Books::Open(core.meter(stream)));
+    }
+
+    /// What the relay has to say of the session that it carried.
+    pub(crate) fn report(&mut self, report: &Report) {
+        let of = |leg: Leg| report.streams.map(|streams| streams[leg.index()]);
+        self.client = Books::Closed(of(Leg::Client));
+        self.target = Some(Books::Closed(of(Leg::Target)));
+        let traffic = report.traffic;
         self.record.bytes_up = Some(traffic.bytes_up);
         self.record.bytes_down = Some(traffic.bytes_down);
         self.record.messages_up = Some(traffic.messages_up);
@@ -144,6 +185,22 @@ impl Account {
         self.record.reason = Some(meaning.label.to_owned());
         self.record.detail = outcome.detail();
         self.record.duration_ms = Some(u64::try_from(lived.as_millis()).unwrap_or(u64::MAX));
+        self.balance();
         core.record(self.record);
+    }
+
+    /// Enters what the streams of both legs carried.
+    fn balance(&mut self) {
+        let record = &mut self.record;
+        if let Some(client) = self.client.count() {
+            record.client_received = Some(client.received);
+            record.client_sent = Some(client.sent);
+            record.client_unsent = (client.unsent > 0).then_some(client.unsent);
+        }
+        if let Some(target) = self.target.as_ref().and_then(Books::count) {
+            record.target_received = Some(target.received);
+            record.target_sent = Some(target.sent);
+            record.target_unsent = (target.unsent > 0).then_some(target.unsent);
+        }
     }
 }

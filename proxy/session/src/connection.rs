@@ -10,7 +10,7 @@ use futures_lite::FutureExt as _;
 use futures_lite::future::or;
 use postern_access::application::APPLICATION_COOKIE;
 use postern_access::{Permit, UnixSeconds, UpgradeRequest};
-use postern_relay::Traffic;
+use postern_relay::Report;
 use postern_snapshot::Limits;
 use postern_wire::http1::{self, Head, UpgradeError};
 use postern_wire::rdcleanpath;
@@ -52,8 +52,8 @@ pub async fn serve<C: Core>(
     local: SocketAddr,
     stop: &Stop,
 ) {
-    let mut account = Account::open(core, source);
-    let outcome = {
+    let mut account = Account::open(core, core.meter(&socket), source, local);
+    let ended = {
         // What it takes to open a session is freed when it is live: it may live for hours.
         let opening = Box::pin(open(core, socket, local, &mut account));
         // A mistake of ours in one connection ends that connection, not its core.
@@ -61,23 +61,23 @@ pub async fn serve<C: Core>(
         let carried = async { work.as_mut().await.unwrap_or((Outcome::Internal, None)) };
         or(carried, async { (stop.raised().await, None) }).await
     };
-    let (outcome, traffic) = outcome;
-    if let Some(traffic) = traffic {
-        account.traffic(traffic);
+    let (outcome, report) = ended;
+    if let Some(report) = report {
+        account.report(&report);
     }
     account.close(core, &outcome);
 }
 
-/// Waits for a session to open, then for its end; how it ended and what it carried.
+/// Waits for a session to open, then for its end; how it ended, and what the relay says of it.
 async fn follow<C: Core>(
     opening: Pin<Box<impl Future<Output = Result<Live<C>, Outcome>>>>,
-) -> (Outcome, Option<Traffic>) {
+) -> (Outcome, Option<Report>) {
     let live = match opening.await {
         Ok(live) => live,
         Err(outcome) => return (outcome, None),
     };
-    let (outcome, traffic) = relay::attend(live.carriage, &live.stop).await;
-    (outcome, Some(traffic))
+    let (outcome, report) = relay::attend(live.carriage, &live.stop).await;
+    (outcome, Some(report))
 }
 
 /// Everything before a desktop lives. Nothing of it is held after that.
@@ -189,7 +189,7 @@ async fn session<C: Core>(
 ) -> Result<Live<C>, Outcome> {
     let Authorized { permit, stop, seat } = authorized;
     let asked = core.now();
-    let desktop = prepare(core, &mut browser, &permit);
+    let desktop = prepare(core, &mut browser, &permit, account);
     let (negotiated, inbox, decoder) = match or(async { Err(stop.raised().await) }, desktop).await {
         Ok(prepared) => prepared,
         Err(outcome) => {
@@ -234,6 +234,7 @@ async fn prepare<C: Core>(
     core: &C,
     browser: &mut TlsStream<C::Stream>,
     permit: &Permit,
+    account: &mut Account,
 ) -> Result<(Negotiated<C::Stream>, Inbox, Decoder), Outcome> {
     let state = &*core.state();
     let limits = DecoderLimits {
@@ -252,6 +253,7 @@ async fn prepare<C: Core>(
     )
     .await?;
     let (socket, address) = dial::dial(core, permit, &state.limits).await?;
+    account.dialled(core, &socket, address);
     let negotiated = negotiate(core, state, application, &offer, socket, address).await?;
     let response =
         rdcleanpath::response(&address.to_string(), &negotiated.confirm, &negotiated.chain);

@@ -13,7 +13,7 @@ use futures_lite::future::or;
 use futures_lite::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use postern_access::{Fingerprint, Permit, Verified};
 use postern_audit::Record;
-use postern_relay::{Flow, Goodbye, Report};
+use postern_relay::{Flow, Goodbye, Meter, Report};
 use postern_snapshot::{CoreMetrics, LiveSession, ToControl};
 
 use crate::{State, Stop};
@@ -66,6 +66,10 @@ pub trait Core {
     fn carry(&self, client: Self::Stream, target: Self::Stream, flow: Flow) -> Self::Carriage;
 
     async fn connect(&self, address: SocketAddr) -> io::Result<Self::Stream>;
+    /// What counts the bytes of a TCP connection, to its end: also when the stream is gone already.
+    fn meter(&self, stream: &Self::Stream) -> Rc<Meter>;
+    /// Our end's address of a TCP connection, where it is known.
+    fn local_address(&self, stream: &Self::Stream) -> Option<SocketAddr>;
     async fn connect_unix(&self, path: &Path) -> io::Result<Self::Stream>;
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
 

@@ -4,7 +4,7 @@ use futures_lite::future::or;
 use postern_access::Permit;
 use postern_relay::flow::{Framing, Line};
 use postern_relay::memory::RECEIVE_BYTES_MAX;
-use postern_relay::{Ended, Flow, Leg, Times, Traffic};
+use postern_relay::{Ended, Flow, Leg, Report, Times};
 use postern_snapshot::Limits;
 use postern_wire::websocket::Decoder;
 
@@ -99,6 +99,9 @@ fn join<C: Core>(
         times,
         outcome::last_words,
     );
+    for (leg, socket) in Leg::BOTH.into_iter().zip([&client_socket, &target_socket]) {
+        flow.seed_stream(leg, core.meter(socket).count());
+    }
     let browser_fits =
         flow.seed_plain(Leg::Client, consumed_not) && from_browser.seed(&mut flow, Leg::Client);
     let target_fits = from_target.seed(&mut flow, Leg::Target);
@@ -109,20 +112,20 @@ fn join<C: Core>(
     }
 }
 
-/// Waits until the desktop has ended, which `stop` makes it; how, and what it carried.
-pub(crate) async fn attend(mut carriage: impl Carriage, stop: &Stop) -> (Outcome, Traffic) {
+/// Waits until the desktop has ended, which `stop` makes it; how, and what the relay says of it.
+pub(crate) async fn attend(mut carriage: impl Carriage, stop: &Stop) -> (Outcome, Report) {
     let ended = or(async { Err(stop.raised().await) }, async {
         Ok((&mut carriage).await)
     });
     match ended.await {
-        Ok(report) => (Outcome::from(&report.ended), report.traffic),
+        Ok(report) => (Outcome::from(&report.ended), report),
         Err(outcome) => {
             carriage.stop(outcome::goodbye(&outcome));
             let report = carriage.await;
-            match report.ended {
-                Ended::Stopped => (outcome, report.traffic),
+            match &report.ended {
+                Ended::Stopped => (outcome, report),
                 // It was ending by itself already.
-                ended => (Outcome::from(&ended), report.traffic),
+                ended => (Outcome::from(ended), report),
             }
         }
     }

@@ -17,7 +17,7 @@ use futures_lite::{AsyncRead, AsyncWrite};
 use postern_access::{Fingerprint, Permit, Verified};
 use postern_audit::Record;
 use postern_relay::flow::Finish;
-use postern_relay::{Flow, Goodbye, Leg, Moment, Pool, Report, Tally};
+use postern_relay::{Flow, Goodbye, Leg, Meter, Moment, Pool, Report, Tally};
 use postern_snapshot::{CoreMetrics, LiveSession, ToControl};
 
 use crate::{AuditUnavailable, Carriage, Core, Full, Seat, State, Stop};
@@ -167,6 +167,14 @@ impl Core for TrialCore {
         }))
     }
 
+    fn meter(&self, stream: &Pipe) -> Rc<Meter> {
+        stream.meter.clone()
+    }
+
+    fn local_address(&self, _: &Pipe) -> Option<SocketAddr> {
+        Some(([192, 0, 2, 1], 40_000).into())
+    }
+
     async fn connect(&self, _: SocketAddr) -> io::Result<Pipe> {
         let (near, far) = pipe();
         self.dialled.borrow_mut().push_back(far);
@@ -289,7 +297,10 @@ fn drive(
         let mut buffer = [0; PIPE_BYTES];
         match socket.as_mut().poll_read(cx, &mut buffer) {
             Poll::Ready(Ok(0)) => flow.finished(leg, Finish::Ended, context),
-            Poll::Ready(Ok(bytes)) => flow.received(leg, &mut buffer[..bytes], context),
+            Poll::Ready(Ok(bytes)) => {
+                flow.stream_mut(leg).received += bytes as u64;
+                flow.received(leg, &mut buffer[..bytes], context);
+            }
             Poll::Ready(Err(_)) => flow.finished(leg, Finish::Broken, context),
             Poll::Pending => return drive_output(flow, leg, socket, context, cx),
         }
@@ -309,6 +320,7 @@ fn drive_output(
     if !outgoing.is_empty() {
         return match socket.poll_write(cx, outgoing) {
             Poll::Ready(Ok(bytes)) => {
+                flow.stream_mut(leg).sent += bytes as u64;
                 flow.sent(leg, bytes, context);
                 true
             }
@@ -332,6 +344,7 @@ fn drive_output(
 pub(crate) struct Pipe {
     incoming: Rc<RefCell<Lane>>,
     outgoing: Rc<RefCell<Lane>>,
+    pub(crate) meter: Rc<Meter>,
 }
 
 #[derive(Default)]
@@ -351,10 +364,12 @@ pub(crate) fn pipe() -> (Pipe, Pipe) {
         Pipe {
             incoming: one.clone(),
             outgoing: other.clone(),
+            meter: Rc::default(),
         },
         Pipe {
             incoming: other,
             outgoing: one,
+            meter: Rc::default(),
         },
     )
 }
@@ -391,6 +406,7 @@ impl AsyncRead for Pipe {
             *slot = byte;
         }
         lane.wake();
+        self.meter.received(bytes);
         Poll::Ready(Ok(bytes))
     }
 }
@@ -413,6 +429,7 @@ impl AsyncWrite for Pipe {
         let taken = room.min(bytes.len());
         lane.bytes.extend(&bytes[..taken]);
         lane.wake();
+        self.meter.sent(taken);
         Poll::Ready(Ok(taken))
     }
 

@@ -47,6 +47,7 @@ impl Future for Carriage {
             Passage::Lost => Poll::Ready(Report {
                 ended: Ended::TargetLost,
                 traffic: Traffic::default(),
+                streams: None,
             }),
         }
     }

@@ -18,7 +18,7 @@ use postern_engine::doorbell::Doorbell;
 use postern_engine::front::{self, Kind};
 use postern_engine::net::{self, Listener, Stream};
 use postern_engine::relay::Relay;
-use postern_relay::{Flow, Tally};
+use postern_relay::{Flow, Meter, Tally};
 use postern_session::{AuditUnavailable, Core, Full, Outcome, Seat, State, Stop};
 use postern_snapshot::message::KillSelector;
 use postern_snapshot::{CoreMetrics, Histogram, LiveSession, ToControl};
@@ -152,6 +152,7 @@ impl Worker {
                         metrics.tls_handshakes_live = self.0.handshakes.get().into();
                         self.0.spool.measure(&mut metrics);
                         add_relay(&mut metrics, &self.0.relay.tally());
+                        metrics.tls_handshakes_live = u64::from(self.0.handshakes.get());
                         // The link may have stopped waiting.
                         let _ = reply.send(metrics);
                     }
@@ -305,6 +306,14 @@ impl Core for Worker {
         };
         let place = self.place_without_descriptors();
         Carriage::of(self.0.relay.carry(client, target, flow), place)
+    }
+
+    fn meter(&self, stream: &Stream) -> Rc<Meter> {
+        stream.meter()
+    }
+
+    fn local_address(&self, stream: &Stream) -> Option<SocketAddr> {
+        stream.local_address().ok()
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<Stream> {

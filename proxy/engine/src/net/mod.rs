@@ -4,7 +4,7 @@ mod stream;
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::os::fd::{FromRawFd as _, IntoRawFd as _};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, IntoRawFd as _, RawFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -31,7 +31,8 @@ pub struct Listener(Listening);
 
 #[derive(Debug)]
 enum Listening {
-    Ring(glommio::net::TcpListener),
+    /// And its descriptor, which the executor's type does not show.
+    Ring(glommio::net::TcpListener, RawFd),
     Epoll(tokio::net::TcpListener),
 }
 
@@ -39,7 +40,18 @@ impl Listener {
     /// # Errors
     /// When the address is taken by somebody else, not ours, or needs a privilege.
     pub fn bind(address: SocketAddr) -> Result<Self, EngineError> {
-        listen(address)
+        Self::bind_limited(address, None)
+    }
+
+    /// The same, with a limit of the segments that clients are told to send.
+    ///
+    /// # Errors
+    /// As above, and when the limit is none that TCP can have.
+    pub fn bind_limited(
+        address: SocketAddr,
+        segment_bytes_max: Option<u16>,
+    ) -> Result<Self, EngineError> {
+        listen(address, segment_bytes_max)
             .map(Self)
             .map_err(|source| EngineError::Listen { address, source })
     }
@@ -50,7 +62,7 @@ impl Listener {
     /// As the kernel says.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
         match &self.0 {
-            Listening::Ring(listener) => Ok(listener.local_addr()?),
+            Listening::Ring(listener, _) => Ok(listener.local_addr()?),
             Listening::Epoll(listener) => listener.local_addr(),
         }
     }
@@ -61,19 +73,30 @@ impl Listener {
     /// When the kernel has none to give (out of descriptors, or the client is gone already).
     pub async fn accept(&self) -> io::Result<(Stream, SocketAddr, SocketAddr)> {
         let stream = Stream::new(match &self.0 {
-            Listening::Ring(listener) => Carried::Ring(listener.accept().await?),
+            Listening::Ring(listener, _) => Carried::Ring(listener.accept().await?),
             Listening::Epoll(listener) => Carried::Epoll(listener.accept().await?.0),
         });
-        stream.set_nodelay()?;
-        let (remote, local) = stream.addresses()?;
+        stream.prepare()?;
+        let (remote, local) = (stream.remote_address()?, stream.local_address()?);
         Ok((stream, remote, local))
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        let socket = match &self.0 {
+            Listening::Ring(_, descriptor) => *descriptor,
+            Listening::Epoll(listener) => listener.as_raw_fd(),
+        };
+        // SAFETY: the listener owns the descriptor for as long as it is borrowed.
+        unsafe { BorrowedFd::borrow_raw(socket) }
     }
 }
 
 /// A listening socket that shares its address with the other cores', and leaves it free for the next
 /// process: connections inherit `SO_REUSEADDR`, without which those that the kernel still remembers
 /// would keep that process from its [`crate::front::claim`].
-fn listen(address: SocketAddr) -> io::Result<Listening> {
+fn listen(address: SocketAddr, segment_bytes_max: Option<u16>) -> io::Result<Listening> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -81,12 +104,19 @@ fn listen(address: SocketAddr) -> io::Result<Listening> {
     )?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
+    // Connections inherit these two.
+    socket.set_out_of_band_inline(true)?;
+    if let Some(bytes) = segment_bytes_max {
+        socket.set_tcp_mss(u32::from(bytes))?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(match front::kind() {
-        // SAFETY: the descriptor is a listening socket, and it is given away: nothing else closes it.
         Kind::IoUring => {
-            Listening::Ring(unsafe { glommio::net::TcpListener::from_raw_fd(socket.into_raw_fd()) })
+            let descriptor = socket.into_raw_fd();
+            // SAFETY: the descriptor is a listening socket, and it is given away: nothing else closes it.
+            let listener = unsafe { glommio::net::TcpListener::from_raw_fd(descriptor) };
+            Listening::Ring(listener, descriptor)
         }
         Kind::Epoll => {
             socket.set_nonblocking(true)?;
@@ -104,7 +134,7 @@ pub async fn connect(address: SocketAddr) -> io::Result<Stream> {
         Kind::IoUring => Carried::Ring(glommio::net::TcpStream::connect(address).await?),
         Kind::Epoll => Carried::Epoll(tokio::net::TcpStream::connect(address).await?),
     });
-    stream.set_nodelay()?;
+    stream.prepare()?;
     Ok(stream)
 }
 

@@ -2,21 +2,47 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use futures_lite::{AsyncRead, AsyncWrite};
-use socket2::{SockRef, Socket};
+use postern_relay::Meter;
+use socket2::{SockAddr, SockRef, Socket};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
 use crate::front::{self, Kind};
+use crate::settle::settle;
 
 /// A connected stream socket, TCP with `TCP_NODELAY` or UNIX.
 ///
-/// Nothing is buffered here: what was not read is still in the kernel, what was written is there.
+/// Nothing is buffered here: what was not read is still in the kernel, what was written is there. So
+/// what its [`Meter`] counts is what has crossed.
 #[derive(Debug)]
-pub struct Stream(Carried);
+pub struct Stream {
+    /// Goes before the socket is closed.
+    count: Count,
+    carried: Carried,
+}
+
+/// The count of a socket; closes the books when it goes.
+#[derive(Debug)]
+struct Count {
+    meter: Rc<Meter>,
+    /// None when it is no TCP connection, or somebody else goes on counting.
+    socket: Option<RawFd>,
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        if let Some(socket) = self.socket {
+            // SAFETY: this goes before the socket does, see `Stream`.
+            let socket = unsafe { BorrowedFd::borrow_raw(socket) };
+            self.meter.settle(settle(socket));
+        }
+    }
+}
 
 /// The executors' types for TCP take UNIX sockets as well: they receive, send and shut down, which
 /// are the same calls for both.
@@ -27,25 +53,52 @@ pub(super) enum Carried {
 }
 
 impl Stream {
+    /// A TCP connection.
     pub(super) fn new(carried: Carried) -> Self {
-        Self(carried)
+        let socket = Some(carried.descriptor());
+        Self::counted(carried, socket)
     }
 
-    /// Takes a connected stream socket in, on the core that calls.
+    fn counted(carried: Carried, socket: Option<RawFd>) -> Self {
+        let meter = Rc::default();
+        let count = Count { meter, socket };
+        Self { count, carried }
+    }
+
+    /// What its stream carries, until it is given away or closed.
+    #[must_use]
+    pub fn meter(&self) -> Rc<Meter> {
+        Rc::clone(&self.count.meter)
+    }
+
+    /// Our end's address of a TCP connection.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        match &self.carried {
+            Carried::Ring(stream) => Ok(stream.local_addr()?),
+            Carried::Epoll(stream) => stream.local_addr(),
+        }
+    }
+
+    /// Takes a connected stream socket in, on the core that calls. What the kernel holds of it at the
+    /// end is not counted.
     ///
     /// # Errors
     /// When the core can't wait for one more descriptor.
     pub fn adopt(socket: OwnedFd) -> io::Result<Self> {
         let socket = Socket::from(socket);
         socket.set_nonblocking(true)?;
-        Ok(Self(match front::kind() {
+        let carried = match front::kind() {
             // SAFETY: the descriptor is a connected stream socket, and it is given away: nothing else
             // closes it.
             Kind::IoUring => {
                 Carried::Ring(unsafe { glommio::net::TcpStream::from_raw_fd(socket.into_raw_fd()) })
             }
             Kind::Epoll => Carried::Epoll(tokio::net::TcpStream::from_std(socket.into())?),
-        }))
+        };
+        Ok(Self::counted(carried, None))
     }
 
     /// Gives the socket away, non-blocking and close-on-exec, for a thread that will own it. What the
@@ -53,8 +106,9 @@ impl Stream {
     ///
     /// # Errors
     /// When the process may have no more descriptors; the connection is closed then.
-    pub fn into_descriptor(self) -> io::Result<OwnedFd> {
-        let descriptor = match self.0 {
+    pub fn into_descriptor(mut self) -> io::Result<OwnedFd> {
+        self.count.socket = None;
+        let descriptor = match self.carried {
             Carried::Ring(stream) => {
                 // glommio lets no descriptor go, so this one is closed after another was made. What
                 // it still waits for on the first one it cancels; that receives nothing.
@@ -68,20 +122,58 @@ impl Stream {
         Ok(descriptor)
     }
 
-    pub(super) fn set_nodelay(&self) -> io::Result<()> {
-        match &self.0 {
-            Carried::Ring(stream) => Ok(stream.set_nodelay(true)?),
-            Carried::Epoll(stream) => stream.set_nodelay(true),
-        }
+    /// Sends at once what is written, and takes urgent bytes for what they are: bytes of the stream.
+    pub(super) fn prepare(&self) -> io::Result<()> {
+        let socket = SockRef::from(self);
+        socket.set_tcp_nodelay(true)?;
+        socket.set_out_of_band_inline(true)
     }
 
-    /// Remote and local address of a TCP connection.
-    pub(super) fn addresses(&self) -> io::Result<(SocketAddr, SocketAddr)> {
-        match &self.0 {
-            Carried::Ring(stream) => Ok((stream.peer_addr()?, stream.local_addr()?)),
-            Carried::Epoll(stream) => Ok((stream.peer_addr()?, stream.local_addr()?)),
+    /// Remote address of a TCP connection, also of one that is broken already.
+    pub(super) fn remote_address(&self) -> io::Result<SocketAddr> {
+        peer_name(self.as_fd())
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the stream owns the descriptor for as long as it is borrowed.
+        unsafe { BorrowedFd::borrow_raw(self.carried.descriptor()) }
+    }
+}
+
+impl Carried {
+    fn descriptor(&self) -> RawFd {
+        match self {
+            Self::Ring(stream) => stream.as_raw_fd(),
+            Self::Epoll(stream) => stream.as_raw_fd(),
         }
     }
+}
+
+/// What `accept` would have said of the peer: unlike `getpeername` it knows the name of one that has
+/// reset the connection before anybody asked.
+fn peer_name(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    // SAFETY: the kernel writes at most as many bytes as the length says, and says how many it wrote.
+    let asked = unsafe {
+        SockAddr::try_init(|address, length| {
+            let done = libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERNAME,
+                address.cast(),
+                length,
+            );
+            match done {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        })
+    };
+    let ((), address) = asked?;
+    address
+        .as_socket()
+        .ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
 impl AsyncRead for Stream {
@@ -90,14 +182,17 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().0 {
-            Carried::Ring(stream) => Pin::new(stream).poll_read(cx, buffer),
+        let this = self.get_mut();
+        let read = match &mut this.carried {
+            Carried::Ring(stream) => ready!(Pin::new(stream).poll_read(cx, buffer))?,
             Carried::Epoll(stream) => {
                 let mut buffer = ReadBuf::new(buffer);
                 ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
-                Poll::Ready(Ok(buffer.filled().len()))
+                buffer.filled().len()
             }
-        }
+        };
+        this.count.meter.received(read);
+        Poll::Ready(Ok(read))
     }
 }
 
@@ -107,10 +202,13 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().0 {
-            Carried::Ring(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Carried::Epoll(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
+        let this = self.get_mut();
+        let written = match &mut this.carried {
+            Carried::Ring(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
+            Carried::Epoll(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,
+        };
+        this.count.meter.sent(written);
+        Poll::Ready(Ok(written))
     }
 
     /// Nothing to do: what was written is with the kernel.
@@ -119,7 +217,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().0 {
+        match &mut self.get_mut().carried {
             Carried::Ring(stream) => Pin::new(stream).poll_close(cx),
             Carried::Epoll(stream) => Pin::new(stream).poll_shutdown(cx),
         }

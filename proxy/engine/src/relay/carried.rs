@@ -261,15 +261,16 @@ impl Carried {
         let panicked = matches!(self.fate, Fate::Panicked | Fate::Closing { panicked: true });
         match catch_unwind(AssertUnwindSafe(|| self.flow.released(pool))) {
             Ok(report) if !panicked => report,
-            Ok(Report { traffic, .. }) => Report {
+            Ok(report) => Report {
                 ended: Ended::TargetLost,
-                traffic,
+                ..report
             },
             Err(panic) => {
                 report_panic(panic.as_ref());
                 Report {
                     ended: Ended::TargetLost,
                     traffic: Traffic::default(),
+                    streams: None,
                 }
             }
         }

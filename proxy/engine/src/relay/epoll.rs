@@ -19,6 +19,7 @@ use super::machine::{Deed, Key, Machine, ReceiveEnd};
 use super::slab::GENERATION_BITS;
 use super::splice::{Conduit, ITERATIONS_MAX, Pipes, State};
 use super::sys::Epoll;
+use crate::settle::settle;
 
 /// Events that one look at the kernel brings.
 const EVENTS_MAX: usize = 256;
@@ -222,6 +223,10 @@ impl<'a> Driver<'a> {
             Deed::Close(key) => {
                 for leg in Leg::BOTH {
                     self.unsplice(key, leg);
+                    if let Some(pair) = pair(&mut self.pairs, key) {
+                        let rest = settle(pair.end(leg).socket.as_fd());
+                        self.machine.settle(key, leg, rest);
+                    }
                 }
                 // The epoll instance forgets closed sockets by itself.
                 if let Some(pair) = self.pairs.get_mut(key.index as usize) {
@@ -324,9 +329,8 @@ impl<'a> Driver<'a> {
         };
         let [source, sink] = [leg, leg.other()].map(|leg| pair.ends[leg.index()].socket.as_fd());
         let progress = conduit.pump(source, sink, ITERATIONS_MAX);
-        if progress.moved > 0 {
-            self.machine.spliced(key, leg, progress.moved);
-        }
+        self.machine
+            .spliced(key, leg, progress.taken, progress.moved);
         match progress.state {
             State::Ready => {}
             State::Sink => self.machine.splice_waits(key, leg),

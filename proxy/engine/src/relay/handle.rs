@@ -309,5 +309,6 @@ fn lost() -> Report {
     Report {
         ended: Ended::TargetLost,
         traffic: Traffic::default(),
+        streams: None,
     }
 }

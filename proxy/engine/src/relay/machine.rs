@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use postern_relay::{Context, Flow, Goodbye, Leg, Moment, Pool, Report, Tally};
+use postern_relay::{Context, Flow, Goodbye, Leg, Moment, Pool, Report, Rest, Tally};
 
 use super::carried::{Carried, Next, Turn};
 use super::slab::Slab;
@@ -104,6 +104,7 @@ impl Machine {
         let Some(carried) = self.flows.get_mut(key) else {
             return;
         };
+        carried.flow.stream_mut(leg).received += bytes.len() as u64;
         if !bytes.is_empty() && carried.receives(leg, bytes.len()) {
             self.happen(key, |flow, context| flow.received(leg, bytes, context));
         }
@@ -134,6 +135,9 @@ impl Machine {
         let Some(carried) = self.flows.get_mut(key) else {
             return;
         };
+        if let Ok(bytes) = taken {
+            carried.flow.stream_mut(leg).sent += bytes as u64;
+        }
         if !carried.send_ended(leg, taken.is_ok()) {
             return;
         }
@@ -250,6 +254,13 @@ impl Machine {
             .map_or(&[], |carried| carried.outgoing(leg))
     }
 
+    /// What the kernel still held of the socket of `leg` when it was closed.
+    pub fn settle(&mut self, key: Key, leg: Leg, rest: Rest) {
+        if let Some(carried) = self.flows.get_mut(key) {
+            carried.flow.stream_mut(leg).settle(rest);
+        }
+    }
+
     /// Forgets a flow after [`Deed::Close`]; says how it ended.
     ///
     /// # Panics
@@ -360,12 +371,14 @@ impl Machine {
         }
     }
 
-    /// `bytes` of the spliced lane went out to the other peer.
-    pub fn spliced(&mut self, key: Key, leg: Leg, bytes: usize) {
+    /// Of the spliced lane, `taken` bytes were received, and `bytes` went out to the other peer.
+    pub fn spliced(&mut self, key: Key, leg: Leg, taken: usize, bytes: usize) {
         let Some(carried) = self.flows.get_mut(key) else {
             return;
         };
-        if carried.spliced(leg, bytes) {
+        carried.flow.stream_mut(leg).received += taken as u64;
+        carried.flow.stream_mut(leg.other()).sent += bytes as u64;
+        if bytes > 0 && carried.spliced(leg, bytes) {
             self.happen(key, |flow, context| {
                 flow.spliced(leg, bytes as u64, context)
             });

@@ -3,6 +3,7 @@
 //! Everything of a ring happens inside `io_uring_enter` on this thread (deferred task work): between two
 //! of these calls no answer appears and no buffer is taken.
 
+mod ends;
 mod lanes;
 mod operation;
 mod setup;
@@ -52,6 +53,8 @@ struct Running<'ring> {
     submissions: SubmissionQueue<'ring>,
     completions: CompletionQueue<'ring>,
     mode: ReceiveMode,
+    /// Sockets of the table can have descriptors (Linux 6.8).
+    has_install: bool,
     buffers: Option<Buffers>,
     machine: Machine,
     sockets: Sockets,
@@ -108,6 +111,7 @@ impl<'desk> Driver<'desk> {
             submissions,
             completions,
             mode: self.ring.receiving.mode,
+            has_install: self.ring.has_install,
             buffers: Some(self.buffers),
             machine: Machine::new(),
             sockets: Sockets::new(self.ring.table),
@@ -210,42 +214,6 @@ impl Running<'_> {
             return Ok(());
         }
         self.ask(&operation::cancel(Tag::new(Kind::Receive, key, leg)))
-    }
-
-    fn shut_down(&mut self, key: Key, leg: Leg) -> io::Result<()> {
-        let place = self.sockets.get_mut(key);
-        let place = place.expect("a flow that wants something has sockets");
-        if let Some(descriptor) = place.descriptor(leg) {
-            // SAFETY: shutdown takes plain integers; the descriptor is open while it is borrowed.
-            // A peer that is gone needs no word.
-            unsafe { libc::shutdown(descriptor.as_raw_fd(), libc::SHUT_WR) };
-            return Ok(());
-        }
-        // Its socket must stay in the table until then: the kernel looks it up late.
-        place.awaited += 1;
-        let entry = place
-            .target(leg)
-            .shut_down(Tag::new(Kind::ShutDown, key, leg));
-        self.ask(&entry)
-    }
-
-    fn close(&mut self, key: Key) -> io::Result<()> {
-        for leg in Leg::BOTH {
-            self.leave_lane(key, leg)?;
-        }
-        if let Some(place) = self.sockets.get_mut(key) {
-            place.is_closing = true;
-        }
-        self.close_if_done(key);
-        Ok(())
-    }
-
-    fn close_if_done(&mut self, key: Key) {
-        let is_done = |place: &sockets::Place| place.is_closing && place.awaited == 0;
-        if self.sockets.get(key).is_some_and(is_done) {
-            self.sockets.close(key, &self.submitter);
-            self.desk.close(&mut self.machine, key);
-        }
     }
 
     fn target(&self, key: Key, leg: Leg) -> Target {
@@ -362,6 +330,7 @@ impl Running<'_> {
                 self.lane_is_ready(key, leg);
                 self.answered(key);
             }
+            Kind::Descriptor => self.settled(key, leg, answer.result()),
             Kind::Cancel => {}
             Kind::Wake => {
                 self.desk.rung();
@@ -405,13 +374,6 @@ impl Running<'_> {
         let place = self.sockets.get(key);
         let socket = place.and_then(|place| place.descriptor(leg));
         socket.map_or(ReceiveEnd::Broken, control::end_of_receive)
-    }
-
-    fn answered(&mut self, key: Key) {
-        if let Some(place) = self.sockets.get_mut(key) {
-            place.awaited -= 1;
-        }
-        self.close_if_done(key);
     }
 }
 

@@ -62,6 +62,8 @@ pub struct Conduit {
 /// What one wake brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
+    /// Bytes that left the source.
+    pub taken: usize,
     /// Bytes that the sink took.
     pub moved: usize,
     pub state: State,
@@ -144,15 +146,18 @@ impl Conduit {
         sink: BorrowedFd<'_>,
         iterations: u32,
     ) -> Progress {
-        let mut moved = 0;
-        let mut state = State::Ready;
+        let mut progress = Progress {
+            taken: 0,
+            moved: 0,
+            state: State::Ready,
+        };
         for _ in 0..iterations {
-            if let Some(end) = self.step(source, sink, &mut moved) {
-                state = end;
+            if let Some(end) = self.step(source, sink, &mut progress) {
+                progress.state = end;
                 break;
             }
         }
-        Progress { moved, state }
+        progress
     }
 
     /// Whether everything that left the source has reached the sink.
@@ -165,12 +170,15 @@ impl Conduit {
         &mut self,
         source: BorrowedFd<'_>,
         sink: BorrowedFd<'_>,
-        moved: &mut usize,
+        progress: &mut Progress,
     ) -> Option<State> {
         if self.inside == 0 && !self.source_is_over {
             match splice(source, self.pipe.writer.as_fd(), self.pipe.bytes) {
                 Ok(0) => self.source_is_over = true,
-                Ok(bytes) => self.inside = bytes,
+                Ok(bytes) => {
+                    self.inside = bytes;
+                    progress.taken += bytes;
+                }
                 Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                     return Some(State::Unfit);
                 }
@@ -181,7 +189,7 @@ impl Conduit {
             match splice(self.pipe.reader.as_fd(), sink, self.inside) {
                 Ok(bytes) => {
                     self.inside -= bytes;
-                    *moved += bytes;
+                    progress.moved += bytes;
                 }
                 Err(error) => return Some(or_blocked(&error, State::Sink, State::SinkBroken)),
             }

@@ -347,7 +347,7 @@ impl Kernel {
         }
         let moved = peer.next_bytes(bytes);
         other.heard.extend(&moved);
-        machine.spliced(key, leg, moved.len());
+        machine.spliced(key, leg, moved.len(), moved.len());
     }
 
     /// News of a flow that is gone, or never was.
@@ -360,7 +360,7 @@ impl Kernel {
         self.machine.received(stale, leg, &mut [0xEE; 100]);
         self.machine.receive_ended(stale, leg, ReceiveEnd::Broken);
         self.machine.sent(stale, leg, Err(()));
-        self.machine.spliced(stale, leg, 100);
+        self.machine.spliced(stale, leg, 100, 100);
         self.machine.stop(stale, GOODBYE);
         self.machine.abort(stale);
         assert!(self.machine.outgoing(stale, leg).is_empty());

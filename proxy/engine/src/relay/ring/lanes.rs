@@ -77,12 +77,14 @@ impl Running<'_> {
         let (Some(conduit), false) = (&mut lane.conduit, lane.is_polled) else {
             return Ok(());
         };
-        let Progress { moved, state } = conduit.pump(source, sink, ITERATIONS_MAX);
+        let Progress {
+            taken,
+            moved,
+            state,
+        } = conduit.pump(source, sink, ITERATIONS_MAX);
         let is_empty = conduit.is_empty();
         lane.is_unfit |= state == State::Unfit;
-        if moved > 0 {
-            self.machine.spliced(key, leg, moved);
-        }
+        self.machine.spliced(key, leg, taken, moved);
         match state {
             State::Finished => self.end_lane(key, leg, ReceiveEnd::Finished),
             State::SourceBroken => self.end_lane(key, leg, ReceiveEnd::Broken),

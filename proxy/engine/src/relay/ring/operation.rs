@@ -40,6 +40,8 @@ pub enum Kind {
     Cancel,
     /// The hand-over queue rang.
     Wake,
+    /// A descriptor for a socket that is in the ring's table alone.
+    Descriptor,
 }
 
 /// Comes back with the answer.
@@ -64,13 +66,14 @@ const NOBODY: Key = Key {
 };
 
 impl Kind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Receive,
         Self::Send,
         Self::ShutDown,
         Self::Ready,
         Self::Cancel,
         Self::Wake,
+        Self::Descriptor,
     ];
 }
 
@@ -167,6 +170,16 @@ impl Target {
             .build()
             .flags(self.flags())
             .user_data(tag.pack())
+    }
+
+    /// Makes a descriptor of a place in the ring's own table (Linux 6.8); none for what has one.
+    #[must_use]
+    pub fn install(self, tag: Tag) -> Option<Entry> {
+        let Self::Fixed(place) = self else {
+            return None;
+        };
+        let entry = opcode::FixedFdInstall::new(types::Fixed(place), 0).build();
+        Some(entry.user_data(tag.pack()))
     }
 
     /// Answers once when one of `events` (`POLL…`) is there.

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 
-use io_uring::{IoUring, cqueue, types};
+use io_uring::{IoUring, Probe, cqueue, opcode, types};
 use postern_relay::memory::RECEIVE_BYTES_MAX;
 
 use crate::relay::buffers::{Buffers, Shape};
@@ -53,6 +53,8 @@ pub struct Ring {
     pub receiving: Receiving,
     /// Size of the table of sockets; 0 where the kernel has none.
     pub table: u32,
+    /// Sockets of the table can have descriptors (Linux 6.8).
+    pub has_install: bool,
 }
 
 impl From<ReceiveMode> for Receiving {
@@ -96,15 +98,23 @@ impl Ring {
             None => receive_mode()?.into(),
         };
         let table = register_table(&ring, wishes.sockets_max);
+        let has_install = can_install(&ring);
         tracing::info!(
             mode = ?receiving.mode,
             sockets_max = table,
             "relay runs on io_uring"
         );
+        if table > 0 && !has_install {
+            tracing::warn!(
+                "this kernel is older than 6.8: what it drops when a session breaks off counts as sent, \
+                 and what it had received and nobody read does not count"
+            );
+        }
         Ok(Self {
             ring,
             receiving,
             table,
+            has_install,
         })
     }
 }
@@ -142,6 +152,12 @@ fn receive_mode() -> io::Result<ReceiveMode> {
     } else {
         ReceiveMode::Single
     })
+}
+
+fn can_install(ring: &IoUring) -> bool {
+    let mut probe = Probe::new();
+    ring.submitter().register_probe(&mut probe).is_ok()
+        && probe.is_supported(opcode::FixedFdInstall::CODE)
 }
 
 /// A ring whose work is done on the thread that waits for it, and when it waits (Linux 6.1).
