@@ -8,15 +8,16 @@ use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use crate::Plain;
 use crate::flow::Address;
 
-/// Who speaks with whom, seen from this end.
+/// Who speaks with whom, seen from this end. Nine words, no more: a tenth would cost the kernel's
+/// hash another round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
+#[repr(C, packed(4))]
 pub struct FlowKey {
     pub local: Address,
     pub remote: Address,
-    /// The local port as it is on the wire, then the remote one, then four zeros: one word, since
-    /// the kernel reads it as one, and waits when it was written in pieces.
-    pub ports: u64,
+    /// The local port as it is on the wire, then the remote one: one word, since the kernel reads it
+    /// as one, and waits when it was written in pieces.
+    pub ports: u32,
 }
 
 // SAFETY: integers without padding between or after them, as asserted below.
@@ -47,8 +48,8 @@ impl FlowKey {
 /// [`FlowKey::ports`] of two ports as they are on the wire, on this little-endian machine.
 #[inline(always)]
 #[must_use]
-pub const fn ports(local: u16, remote: u16) -> u64 {
-    local as u64 | (remote as u64) << 16
+pub const fn ports(local: u16, remote: u16) -> u32 {
+    local as u32 | (remote as u32) << 16
 }
 
 const _: () = assert!(cfg!(target_endian = "little"));
@@ -89,7 +90,7 @@ pub struct Direction {
 pub struct FlowRecord {
     /// Monotonic clock of the kernel's last tick, nanoseconds.
     pub first_ns: u64,
-    /// As `first_ns`, of the last packet or change.
+    /// As `first_ns`, of the last packet or change, or of the tick before.
     pub last_ns: u64,
     /// Towards this end.
     pub incoming: Direction,
@@ -110,18 +111,21 @@ pub struct FlowRecord {
     pub reset: u8,
     /// The socket is closed, and what it received is final.
     pub closed: u8,
-    pub reserved: [u8; 7],
+    pub reserved: [u8; 3],
+    /// The kernel's count of ticks when `last_ns` was written: the clock is read once a tick.
+    pub last_tick: u32,
 }
 
 // SAFETY: integers without padding between or after them, as asserted below.
 unsafe impl Plain for FlowRecord {}
 
-const _: () = assert!(size_of::<FlowKey>() == 40 && align_of::<FlowKey>() == 8);
+const _: () = assert!(size_of::<FlowKey>() == 36 && align_of::<FlowKey>() == 4);
 const _: () = assert!(size_of::<Direction>() == 32);
 const _: () = assert!(size_of::<FlowRecord>() == 104 && align_of::<FlowRecord>() == 8);
 const _: () = assert!(core::mem::offset_of!(FlowRecord, outgoing) == 48);
 const _: () = assert!(core::mem::offset_of!(FlowRecord, incoming_next) == 80);
 const _: () = assert!(core::mem::offset_of!(FlowRecord, adopted) == 92);
+const _: () = assert!(core::mem::offset_of!(FlowRecord, last_tick) == 100);
 
 impl FlowRecord {
     /// Bytes of the stream that this end received in order, each once.
@@ -242,11 +246,12 @@ impl Sums {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Replaced {
-    pub key: FlowKey,
     pub record: FlowRecord,
+    pub key: FlowKey,
+    pub reserved: u32,
 }
 
-// SAFETY: two types without padding, of the same alignment.
+// SAFETY: types without padding, and as many bytes between them as they are together.
 unsafe impl Plain for Replaced {}
 
 const _: () = assert!(size_of::<Replaced>() == 144 && align_of::<Replaced>() == 8);

@@ -71,6 +71,8 @@ pub mod programs {
     pub const ACCOUNT_IN: &str = "account_in";
     /// Control group, egress: packets from sockets.
     pub const ACCOUNT_OUT: &str = "account_out";
+    /// Control group, for measurements: does nothing.
+    pub const ACCOUNT_NOTHING: &str = "account_nothing";
     /// Control group, SOCK_OPS: sockets that connect and close.
     pub const ACCOUNT_LIFE: &str = "account_life";
 }

@@ -14,7 +14,7 @@ use aya_ebpf::bindings::{
     BPF_TCP_CLOSING, BPF_TCP_ESTABLISHED, BPF_TCP_FIN_WAIT1, BPF_TCP_FIN_WAIT2, BPF_TCP_LAST_ACK,
     bpf_tcp_sock as TcpSock,
 };
-use aya_ebpf::helpers::{bpf_ktime_get_coarse_ns, bpf_sk_fullsock, bpf_tcp_sock};
+use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_sk_fullsock, bpf_tcp_sock};
 use aya_ebpf::macros::{cgroup_skb, map, sock_ops};
 use aya_ebpf::maps::{HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::{SkBuffContext, SockOpsContext};
@@ -111,7 +111,7 @@ fn count_in(ctx: &SkBuffContext, packet: &Packet) {
         if packet.rst() {
             (*flow).reset = 1;
         }
-        (*flow).last_ns = bpf_ktime_get_coarse_ns();
+        saw(flow);
     }
 }
 
@@ -142,7 +142,23 @@ fn count_out(ctx: &SkBuffContext, packet: &Packet) {
         } else {
             advance_incoming(flow, packet.acknowledged);
         }
-        flow.last_ns = bpf_ktime_get_coarse_ns();
+        saw(flow);
+    }
+}
+
+/// Notes that the flow lives. The clock moves once a tick, and the count of ticks is one load.
+///
+/// # Safety
+/// `flow` is an entry of the map.
+#[inline(always)]
+unsafe fn saw(flow: *mut FlowRecord) {
+    // SAFETY: as the caller promises; the helpers have no preconditions.
+    unsafe {
+        let tick = bpf_jiffies64() as u32;
+        if (*flow).last_tick != tick {
+            (*flow).last_tick = tick;
+            (*flow).last_ns = bpf_ktime_get_coarse_ns();
+        }
     }
 }
 
@@ -266,7 +282,11 @@ fn make_room(key: &FlowKey) {
     };
     // SAFETY: an entry of the map; its socket is closed, hence nobody changes it any more.
     let record = unsafe { *old };
-    let replaced = Replaced { key: *key, record };
+    let replaced = Replaced {
+        record,
+        key: *key,
+        reserved: 0,
+    };
     if ACCOUNT_REPLACED.output::<Replaced>(&replaced, 0).is_ok() {
         return;
     }

@@ -83,8 +83,7 @@ fn counted(programs: &Programs) -> Result<u64, Error> {
     let (local, remote) = ends();
     let name = abi::maps::ACCOUNT_FLOWS;
     let map = programs.ebpf.map(name).ok_or(Error::Missing(name))?;
-    let flows =
-        HashMap::<_, Raw<FlowKey>, Raw<FlowRecord>>::try_from(map).map_err(in_map(name))?;
+    let flows = HashMap::<_, Raw<FlowKey>, Raw<FlowRecord>>::try_from(map).map_err(in_map(name))?;
     let Raw(record) = flows
         .get(&Raw(FlowKey::between(local, remote)), 0)
         .map_err(in_map(name))?;
@@ -113,4 +112,3 @@ fn in_map(name: &'static str) -> impl Fn(MapError) -> Error {
 fn in_program(name: &'static str) -> impl Fn(ProgramError) -> Error {
     move |source| Error::Program { name, source }
 }
-
