@@ -131,7 +131,7 @@ impl Stream {
 
     /// Remote address of a TCP connection, also of one that is broken already.
     pub(super) fn remote_address(&self) -> io::Result<SocketAddr> {
-        peer_name(self.as_fd())
+        peer_name(self.as_fd(), self.local_address()?)
     }
 }
 
@@ -152,9 +152,11 @@ impl Carried {
 }
 
 /// What `accept` would have said of the peer: unlike `getpeername` it knows the name of one that has
-/// reset the connection before anybody asked.
-fn peer_name(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
-    // SAFETY: the kernel writes at most as many bytes as the length says, and says how many it wrote.
+/// reset the connection before anybody asked. `local` is our end's address.
+fn peer_name(socket: BorrowedFd<'_>, local: SocketAddr) -> io::Result<SocketAddr> {
+    let mut room = SockAddr::from(local).len();
+    // SAFETY: the kernel writes at most as many bytes as the length says, which is less than there is
+    // room for. It wants the length to be that of the family, no more.
     let asked = unsafe {
         SockAddr::try_init(|address, length| {
             let done = libc::getsockopt(
@@ -162,8 +164,9 @@ fn peer_name(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
                 libc::SOL_SOCKET,
                 libc::SO_PEERNAME,
                 address.cast(),
-                length,
+                &raw mut room,
             );
+            *length = room;
             match done {
                 0 => Ok(()),
                 _ => Err(io::Error::last_os_error()),

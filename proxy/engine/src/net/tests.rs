@@ -226,3 +226,102 @@ fn a_doorbell_wakes_its_core_and_tells_when_the_button_is_gone() {
         thread.join().expect("no panic");
     }
 }
+
+/// Whether the connection was broken off by a reset before it was accepted or not, its peer has a name.
+#[test]
+fn a_peer_that_resets_before_it_is_accepted_is_accepted_with_its_name() {
+    for kind in KINDS {
+        on_a_core(kind, || async {
+            for ip in ["127.0.0.1", "::1"] {
+                let ip: std::net::IpAddr = ip.parse().expect("an address");
+                let listener = Listener::bind(SocketAddr::new(ip, 0)).expect("binds");
+                let address = listener.local_address().expect("address");
+                let peer = std::net::TcpStream::connect(address).expect("connects");
+                let name = peer.local_addr().expect("address");
+                let socket = socket2::Socket::from(peer);
+                socket
+                    .set_linger(Some(Duration::ZERO))
+                    .expect("a close that resets");
+                drop(socket);
+                let (_, remote, local) = listener.accept().await.expect("accepts");
+                assert_eq!((remote, local), (name, address));
+            }
+        });
+    }
+}
+
+/// Reads what comes until `bytes` have come.
+async fn read_exactly(stream: &mut Stream, bytes: usize) {
+    let mut buffer = vec![0; bytes];
+    stream.read_exact(&mut buffer).await.expect("reads");
+}
+
+#[test]
+fn a_meter_counts_what_crossed_and_what_was_never_read() {
+    for kind in KINDS {
+        on_a_core(kind, || async {
+            let (mut stream, mut peer) = pairs().await.remove(0);
+            let meter = stream.meter();
+            peer.write_all(&[1; 5000]).expect("writes");
+            read_exactly(&mut stream, 1000).await;
+            stream.write_all(b"four").await.expect("writes");
+            assert_eq!((meter.count().received, meter.count().sent), (1000, 4));
+            // Loopback delivers before the writer's call returns.
+            drop(stream);
+            let count = meter.count();
+            assert_eq!((count.received, count.sent, count.unsent), (5000, 4, 0));
+        });
+    }
+}
+
+#[test]
+fn an_urgent_byte_is_a_byte_of_the_stream() {
+    for kind in KINDS {
+        on_a_core(kind, || async {
+            let (mut stream, peer) = pairs().await.remove(0);
+            let socket = socket2::Socket::from(OwnedFd::from(peer));
+            socket.send(b"before").expect("sends");
+            socket.send_out_of_band(b"!").expect("sends");
+            socket.send(b"after").expect("sends");
+            let mut came = [0; 12];
+            stream.read_exact(&mut came).await.expect("reads");
+            assert_eq!(&came, b"before!after");
+            assert_eq!(stream.meter().count().received, 12);
+        });
+    }
+}
+
+#[test]
+fn what_a_reset_made_the_kernel_drop_was_not_sent() {
+    for kind in KINDS {
+        on_a_core(kind, || async {
+            let (mut stream, peer) = pairs().await.remove(0);
+            let meter = stream.meter();
+            // A peer that does not read: its window fills, then the kernel's own buffer.
+            let block = vec![7; 64 * 1024];
+            let filled = async {
+                loop {
+                    stream.write_all(&block).await.expect("writes");
+                }
+            };
+            let filled = clock::within(Duration::from_millis(300), filled).await;
+            assert_eq!(filled, Err(clock::Elapsed), "the peer's window closes");
+            let taken = meter.count().sent;
+            let socket = socket2::Socket::from(OwnedFd::from(peer));
+            let arrived = waiting(&socket);
+            drop(socket);
+            clock::sleep(Duration::from_millis(20)).await;
+            drop(stream);
+            let count = meter.count();
+            assert!(count.sent < taken, "{count:?} of {taken}");
+            // What is on its way at a reset went out, and never arrived: loopback loses nothing.
+            assert_eq!((count.sent, count.unsent), (arrived, 0));
+        });
+    }
+}
+
+/// Bytes that have arrived and are not read.
+fn waiting(socket: &socket2::Socket) -> u64 {
+    let mut buffer = vec![std::mem::MaybeUninit::uninit(); 32 << 20];
+    socket.peek(&mut buffer).expect("peeks") as u64
+}
