@@ -32,6 +32,8 @@ pub enum Request {
     Status,
     Pins,
     ForgetPin(String),
+    /// How busy the engine is.
+    Load,
 }
 
 /// What control answers.
@@ -41,6 +43,7 @@ pub enum Response {
     Sessions(Vec<LiveSession>),
     Status(Box<Status>),
     Pins(BTreeMap<String, Fingerprint>),
+    Load(Load),
     /// What was done, in words.
     Done(String),
     /// Why it was not, in words.
@@ -63,6 +66,19 @@ pub struct Status {
     pub checkpoint: u64,
     /// Unix seconds.
     pub certificate_expires_at: u64,
+}
+
+/// How busy the engine is, for the conductor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// Live sessions on the node.
+    pub sessions: u64,
+    /// As many may live.
+    pub sessions_max: u64,
+    /// TLS handshakes with browsers under way, on all cores.
+    pub handshakes: u64,
+    /// As many may be under way.
+    pub handshakes_max: u64,
 }
 
 #[cfg(test)]

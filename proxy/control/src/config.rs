@@ -31,6 +31,7 @@ const TUNNEL_BYTES: u16 = postern_ebpf_abi::chain::OVERHEAD_V6 as u16 + 40 + 20;
 
 const RUN_DIRECTORY: &str = "run";
 const ADMIN_SOCKET: &str = "admin.sock";
+const STEER_SOCKET: &str = "steer.sock";
 
 /// A configuration that holds.
 #[derive(Debug, Clone)]
@@ -63,6 +64,34 @@ pub struct Config {
     pub applications: Vec<Application>,
     pub users: Vec<LocalUser>,
     pub limits: Limits,
+}
+
+/// Where the files of a gateway are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    pub state_directory: PathBuf,
+    /// Where the kernel's programs and tables are pinned.
+    pub bpf_directory: PathBuf,
+}
+
+impl Places {
+    /// Folder of the sockets.
+    #[must_use]
+    pub fn run_directory(&self) -> PathBuf {
+        self.state_directory.join(RUN_DIRECTORY)
+    }
+
+    /// Where control answers administrators.
+    #[must_use]
+    pub fn admin_socket(&self) -> PathBuf {
+        self.run_directory().join(ADMIN_SOCKET)
+    }
+
+    /// Where the conductor answers, when there is one.
+    #[must_use]
+    pub fn steer_socket(&self) -> PathBuf {
+        self.run_directory().join(STEER_SOCKET)
+    }
 }
 
 /// Where the server certificate comes from.
@@ -161,12 +190,12 @@ impl Config {
         }
     }
 
-    /// The administrators' socket of a configuration file, whatever else is wrong with it: a running
-    /// control can be asked while its file is being edited.
+    /// Where the files of a running gateway are by its configuration file, whatever else is wrong with
+    /// that: it can be asked while its file is being edited.
     ///
     /// # Errors
     /// When the file can't be read as one at all.
-    pub fn admin_socket_of(path: &Path) -> Result<PathBuf, ConfigErrors> {
+    pub fn places_of(path: &Path) -> Result<Places, ConfigErrors> {
         #[derive(serde::Deserialize)]
         struct OnlyState {
             #[serde(default)]
@@ -181,9 +210,14 @@ impl Config {
         let file: OnlyState =
             toml::from_str(&text).map_err(|error| refused(error.message().to_owned()))?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        let directory = folder.join(file.state.directory);
-        let directory = std::path::absolute(&directory).unwrap_or(directory);
-        Ok(directory.join(RUN_DIRECTORY).join(ADMIN_SOCKET))
+        let absolute = |path: PathBuf| {
+            let path = folder.join(path);
+            std::path::absolute(&path).unwrap_or(path)
+        };
+        Ok(Places {
+            state_directory: absolute(file.state.directory),
+            bpf_directory: absolute(file.state.bpf_directory),
+        })
     }
 
     /// True where something of the kernel is to be installed: the role with privileges has work.
@@ -223,6 +257,12 @@ impl Config {
     #[must_use]
     pub fn admin_socket(&self) -> PathBuf {
         self.run_directory().join(ADMIN_SOCKET)
+    }
+
+    /// The conductor's, when there is one.
+    #[must_use]
+    pub fn steer_socket(&self) -> PathBuf {
+        self.run_directory().join(STEER_SOCKET)
     }
 
     pub(crate) fn store_path(&self) -> PathBuf {
@@ -273,5 +313,7 @@ impl Config {
     }
 }
 
+#[cfg(test)]
+mod steering_tests;
 #[cfg(test)]
 mod tests;

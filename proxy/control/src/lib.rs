@@ -5,6 +5,7 @@ pub mod admin;
 pub mod audit;
 mod certificate;
 pub mod clock;
+mod conductor;
 pub mod config;
 mod error;
 #[cfg(test)]

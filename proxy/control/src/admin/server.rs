@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postern_audit::Event;
+use postern_snapshot::CoreMetrics;
 use postern_snapshot::message::KillSelector;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::{REQUEST_BYTES_MAX, Request, Response, Revoked, Status};
+use super::{Load, REQUEST_BYTES_MAX, Request, Response, Revoked, Status};
 use crate::peer;
 use crate::site::{Site, record};
 
@@ -80,6 +81,10 @@ async fn answer(site: &Site, request: Request, uid: u32) -> Response {
     match request {
         Request::Sessions => Response::Sessions(site.live.sessions()),
         Request::Status => Response::Status(Box::new(status(site))),
+        Request::Load => match site.engine.metrics().await {
+            Ok(cores) => Response::Load(load(site, &cores)),
+            Err(error) => Response::Refused(error.to_string()),
+        },
         Request::Pins => Response::Pins(site.publisher.current().pins.clone()),
         Request::Kill(KillSelector::User(name)) => by.kill(KillSelector::User(id(name))).await,
         Request::Kill(selector) => by.kill(selector).await,
@@ -103,6 +108,16 @@ fn status(site: &Site) -> Status {
         pins: current.pins.len(),
         checkpoint: site.counts.checkpoint.get(),
         certificate_expires_at: current.certificate.expires_at.0,
+    }
+}
+
+fn load(site: &Site, cores: &[CoreMetrics]) -> Load {
+    let limits = site.publisher.current().config.limits;
+    Load {
+        sessions: cores.iter().map(|core| core.sessions_live).sum(),
+        sessions_max: limits.sessions_max.into(),
+        handshakes: cores.iter().map(|core| core.tls_handshakes_live).sum(),
+        handshakes_max: u64::from(limits.handshakes_per_core_max) * cores.len() as u64,
     }
 }
 

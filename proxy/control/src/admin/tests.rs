@@ -92,6 +92,8 @@ async fn sessions_are_listed_and_a_kill_needs_an_engine() {
     assert!(unknown.contains("no live session 2"), "{unknown}");
     let away = ask(&folder, kill("1")).await.expect_err("refused");
     assert!(away.contains("the engine is not connected"), "{away}");
+    let load = ask(&folder, Request::Load).await.expect_err("refused");
+    assert!(load.contains("the engine is not connected"), "{load}");
     let Ok(Response::Status(status)) = ask(&folder, Request::Status).await else {
         panic!("status");
     };

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 
 use postern_access::{Action, CertificatePolicy, Duration, RdpSecurity, Selector};
+use postern_snapshot::Placement;
+use postern_steering::{ModeWish, Settings, SourceRule, StoreSettings};
 
 use super::{CertificateSource, Config};
 
@@ -46,6 +48,19 @@ impl Config {
             None => writeln!(text, "  no metrics")?,
         }
         writeln!(text, "  a login lasts {}", Duration(self.session_s))?;
+        if self.placement == Placement::Load {
+            writeln!(text, "  the kernel places connections on cores by load")?;
+        }
+        if self.accounting {
+            writeln!(text, "  the kernel accounts for every connection")?;
+        }
+        if self.needs_conductor() {
+            let pins = self.bpf_directory.display();
+            writeln!(text, "  programs of the kernel are pinned in {pins}")?;
+        }
+        if let Some(steering) = &self.steering {
+            write_steering(text, steering, self.segment_bytes_max())?;
+        }
         for application in &self.applications {
             let public = &application.public;
             writeln!(
@@ -115,6 +130,79 @@ impl Config {
         }
         writeln!(text)
     }
+}
+
+fn write_steering(
+    text: &mut String,
+    steering: &Settings,
+    segment_bytes_max: Option<u16>,
+) -> std::fmt::Result {
+    let listed = |items: Vec<String>| items.join(", ");
+    let own = [
+        steering.address_v4.map(|address| address.to_string()),
+        steering.address_v6.map(|address| address.to_string()),
+    ];
+    writeln!(
+        text,
+        "\nsteering as node {}, weight {}",
+        steering.node.get(),
+        steering.weight.get()
+    )?;
+    let vips = steering.vips.iter().map(ToString::to_string).collect();
+    let mode = match steering.mode {
+        ModeWish::Auto => "in the driver where it can",
+        ModeWish::Native => "in the driver or not at all",
+        ModeWish::Generic => "in the network stack",
+    };
+    writeln!(
+        text,
+        "  serves {} with all nodes, on {}, {mode}",
+        listed(vips),
+        steering.interface
+    )?;
+    writeln!(
+        text,
+        "  is reached by other nodes at {}, tunnels at UDP port {} with packets up to {} bytes",
+        listed(own.into_iter().flatten().collect()),
+        steering.tunnel_port,
+        steering.mtu
+    )?;
+    if let Some(bytes) = segment_bytes_max {
+        writeln!(
+            text,
+            "  tells browsers to send at most {bytes} bytes in a segment"
+        )?;
+    }
+    let peers = steering.peers.iter().map(ToString::to_string).collect();
+    writeln!(text, "  takes nodes from {} alone", listed(peers))?;
+    match &steering.store {
+        StoreSettings::File(file) => writeln!(
+            text,
+            "  finds them in {}: no health, no moves, no drain",
+            file.display()
+        )?,
+        StoreSettings::Etcd {
+            endpoints, prefix, ..
+        } => writeln!(
+            text,
+            "  finds them in etcd at {}, below {prefix}",
+            endpoints.join(", ")
+        )?,
+    }
+    for (prefix, rule) in &steering.sources {
+        match rule {
+            SourceRule::Deny => writeln!(text, "  drops what comes from {prefix}")?,
+            SourceRule::Allow => writeln!(text, "  limits nothing of {prefix}")?,
+        }
+    }
+    if steering.syns_per_second > 0 {
+        writeln!(
+            text,
+            "  takes {} new connections a second of one source, {} at once",
+            steering.syns_per_second, steering.syns_burst
+        )?;
+    }
+    Ok(())
 }
 
 fn rules(selectors: &[Selector], joint: &str) -> String {

@@ -367,13 +367,14 @@ fn the_administrators_socket_is_found_beside_other_mistakes() {
     let folder = Folder::new(CONFIG);
     let file = folder.path("postern.toml");
     let socket = folder.config().admin_socket();
-    assert_eq!(Config::admin_socket_of(&file), Ok(socket.clone()));
+    let found = |file: &Path| Config::places_of(file).map(|places| places.admin_socket());
+    assert_eq!(found(&file), Ok(socket.clone()));
     folder.write(
         "postern.toml",
         "[state]\ndirectory = \"state\"\n[x]\n",
         0o644,
     );
-    assert_eq!(Config::admin_socket_of(&file), Ok(socket));
+    assert_eq!(found(&file), Ok(socket));
     folder.write("postern.toml", "[state", 0o644);
-    assert!(Config::admin_socket_of(&file).is_err());
+    assert!(found(&file).is_err());
 }

@@ -297,6 +297,36 @@ async fn the_engines_measurements_are_served_and_an_absent_engine_is_no_error() 
 }
 
 #[tokio::test]
+async fn how_busy_the_engine_is_can_be_asked() {
+    use crate::admin::{Client, Load, Request, Response};
+    let (folder, _running, mut engine) = started().await;
+    engine.snapshot().await;
+    let socket = folder.path("state/run/admin.sock");
+    let asked = tokio::task::spawn_blocking(move || {
+        let mut client = Client::connect(&socket).expect("connects");
+        client.ask(&Request::Load).expect("is answered")
+    });
+    let ToEngine::Metrics { request } = engine.hear().await else {
+        panic!("a question");
+    };
+    let core = |core: usize, handshakes: u64| CoreMetrics {
+        core,
+        tls_handshakes_live: handshakes,
+        sessions_live: 20,
+        ..CoreMetrics::default()
+    };
+    let cores = vec![core(0, 3), core(1, 4)];
+    engine.say(ToControl::Metrics { request, cores }).await;
+    let load = Load {
+        sessions: 40,
+        sessions_max: 4_000,
+        handshakes: 7,
+        handshakes_max: 2 * 256,
+    };
+    assert_eq!(asked.await.expect("no panic"), Response::Load(load));
+}
+
+#[tokio::test]
 async fn what_the_engine_runs_on_is_served() {
     let (_folder, running, mut engine) = started().await;
     engine.hello(Vec::new()).await;

@@ -39,7 +39,7 @@ const fn metric(name: &'static str, help: &'static str, value: Value) -> Metric 
 }
 
 /// Every metric that is served.
-pub(super) static METRICS: [Metric; 34] = [
+pub(super) static METRICS: [Metric; 35] = [
     metric(
         "postern_connections_accepted",
         "Connections accepted",
@@ -59,6 +59,11 @@ pub(super) static METRICS: [Metric; 34] = [
         "postern_sessions_live",
         "Sessions on the core now",
         CoreGauge(|core| core.sessions_live),
+    ),
+    metric(
+        "postern_tls_handshakes_live",
+        "TLS handshakes with browsers under way",
+        CoreGauge(|core| core.tls_handshakes_live),
     ),
     metric(
         "postern_tls_handshakes",
