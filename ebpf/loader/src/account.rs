@@ -17,8 +17,10 @@ use aya::{Ebpf, EbpfLoader, Pod};
 use postern_ebpf_abi as abi;
 use postern_ebpf_abi::account::{Apart, FlowKey, FlowRecord, Loss, Replaced, Sums};
 
+use crate::held::Held;
 use crate::maps::Raw;
 use crate::programs::permission;
+use crate::set::{ACCOUNTS, Set};
 use crate::{Error, Pins, clock, object};
 
 /// When a flow is taken out of the map.
@@ -94,9 +96,10 @@ impl Side {
     }
 }
 
-/// The accounts of all TCP connections of a control group, as long as this lives.
+/// The accounts of all TCP connections of a control group: as long as this lives, or as long as they
+/// are pinned.
 pub struct Accounts {
-    ebpf: Ebpf,
+    held: Held,
     replaced: RingBuf<MapData>,
 }
 
@@ -115,7 +118,7 @@ impl Accounts {
     /// It is no control group of version 2, or the process may not load programs.
     pub fn attach(cgroup: &Path, flows_max: u32) -> Result<Self, Error> {
         let cgroup = File::open(cgroup).map_err(Error::System)?;
-        let mut accounts = Self::load(flows_max)?;
+        let (mut ebpf, replaced) = Self::loaded(flows_max)?;
         // Links leave room for other programs whatever their mode; the kernel takes no other here.
         let mode = CgroupAttachMode::Single;
         // Whoever hears of beginnings must have seen the packet that began.
@@ -123,14 +126,15 @@ impl Accounts {
             (Side::In, CgroupSkbAttachType::Ingress),
             (Side::Out, CgroupSkbAttachType::Egress),
         ] {
-            packets(&mut accounts.ebpf, side)?
+            packets(&mut ebpf, side)?
                 .attach(&cgroup, kind, mode)
                 .map_err(in_program(side.name()))?;
         }
-        sockets(&mut accounts.ebpf)?
+        sockets(&mut ebpf)?
             .attach(&cgroup, mode)
             .map_err(in_program(abi::programs::ACCOUNT_LIFE))?;
-        Ok(accounts)
+        let held = Held::Loaded(ebpf);
+        Ok(Self { held, replaced })
     }
 
     /// Opens what [`crate::install_accounts`] pinned; takes no capability. Dropped, it leaves all
@@ -139,8 +143,12 @@ impl Accounts {
     /// # Errors
     /// Nothing is installed, or by another version of the programs.
     pub fn open(pins: &Pins) -> Result<Self, Error> {
-        let _ = pins;
-        Err(Error::NotInstalled("accounts"))
+        let set = Set::installed(pins, &ACCOUNTS)?;
+        let maps = [abi::maps::ACCOUNT_FLOWS, abi::maps::ACCOUNT_SUMS];
+        let held = Held::open(&set, &maps)?;
+        let name = abi::maps::ACCOUNT_REPLACED;
+        let replaced = RingBuf::try_from(set.map(name)?).map_err(in_map(name))?;
+        Ok(Self { held, replaced })
     }
 
     /// Loads the programs and attaches them to nothing: for [`Accounts::run`].
@@ -148,6 +156,12 @@ impl Accounts {
     /// # Errors
     /// The process may not, or the kernel's verifier refuses a program.
     pub fn load(flows_max: u32) -> Result<Self, Error> {
+        let (ebpf, replaced) = Self::loaded(flows_max)?;
+        let held = Held::Loaded(ebpf);
+        Ok(Self { held, replaced })
+    }
+
+    fn loaded(flows_max: u32) -> Result<(Ebpf, RingBuf<MapData>), Error> {
         let mut ebpf = EbpfLoader::new()
             .map_max_entries(abi::maps::ACCOUNT_FLOWS, flows_max)
             .load(object::bytes())
@@ -163,7 +177,7 @@ impl Accounts {
         let name = abi::maps::ACCOUNT_REPLACED;
         let replaced = ebpf.take_map(name).ok_or(Error::Missing(name))?;
         let replaced = RingBuf::try_from(replaced).map_err(in_map(name))?;
-        Ok(Self { ebpf, replaced })
+        Ok((ebpf, replaced))
     }
 
     /// Takes out flows that are over or idle, `most` at a time.
@@ -212,7 +226,7 @@ impl Accounts {
     pub fn find(&self, local: SocketAddr, remote: SocketAddr) -> Result<Option<Account>, Error> {
         let key = FlowKey::between(local, remote);
         let name = abi::maps::ACCOUNT_FLOWS;
-        let map = self.ebpf.map(name).ok_or(Error::Missing(name))?;
+        let map = self.held.map(name)?;
         let map =
             HashMap::<_, Raw<FlowKey>, Raw<FlowRecord>>::try_from(map).map_err(in_map(name))?;
         match map.get(&Raw(key), 0) {
@@ -261,7 +275,7 @@ impl Accounts {
 
     fn sums(&self) -> Result<Sums, Error> {
         let name = abi::maps::ACCOUNT_SUMS;
-        let map = self.ebpf.map(name).ok_or(Error::Missing(name))?;
+        let map = self.held.map(name)?;
         let map = PerCpuArray::<_, Raw<Sums>>::try_from(map).map_err(in_map(name))?;
         let each = map.get(&0, 0).map_err(in_map(name))?;
         Ok(each
@@ -278,7 +292,7 @@ impl Accounts {
     /// The map is full.
     pub fn enter(&mut self, key: FlowKey, record: FlowRecord) -> Result<(), Error> {
         let name = abi::maps::ACCOUNT_FLOWS;
-        let map = self.ebpf.map_mut(name).ok_or(Error::Missing(name))?;
+        let map = self.held.map_mut(name)?;
         let mut map =
             HashMap::<_, Raw<FlowKey>, Raw<FlowRecord>>::try_from(map).map_err(in_map(name))?;
         map.insert(Raw(key), Raw(record), 0).map_err(in_map(name))
@@ -292,9 +306,8 @@ impl Accounts {
     pub fn run(&self, side: Side, frame: &[u8], repeat: u32) -> Result<Duration, Error> {
         let name = side.name();
         let program: &CgroupSkb = self
-            .ebpf
-            .program(name)
-            .ok_or(Error::Missing(name))?
+            .held
+            .program(name)?
             .try_into()
             .map_err(in_program(name))?;
         let mut options = TestRunOptions::new();
@@ -325,14 +338,14 @@ impl Accounts {
     }
 
     fn information(&self, name: &'static str) -> Result<ProgramInfo, Error> {
-        let program = self.ebpf.program(name).ok_or(Error::Missing(name))?;
+        let program = self.held.program(name)?;
         program.info().map_err(in_program(name))
     }
 
     fn flows(&self) -> Result<BorrowedFd<'_>, Error> {
         let name = abi::maps::ACCOUNT_FLOWS;
-        match self.ebpf.map(name) {
-            Some(Map::HashMap(map)) => Ok(map.fd().as_fd()),
+        match self.held.map(name)? {
+            Map::HashMap(map) => Ok(map.fd().as_fd()),
             _ => Err(Error::Missing(name)),
         }
     }

@@ -2,15 +2,20 @@
 
 mod account;
 mod attach;
+mod carry;
 mod clock;
 pub mod cost;
+mod held;
 mod install;
+mod kernel;
 mod maps;
 mod newest;
 mod object;
 mod pins;
 mod place;
 mod programs;
+mod set;
+mod slot;
 mod steering;
 mod table;
 
@@ -72,6 +77,8 @@ pub enum Error {
     UnknownNode(u16),
     #[error("{0} is not installed by this version: no pins of its programs are there")]
     NotInstalled(&'static str),
+    #[error("there is no interface {0}")]
+    NoInterface(String),
     #[error("{} is not on a bpffs; `mount -t bpf bpf /sys/fs/bpf` makes one", .0.display())]
     NotBpffs(std::path::PathBuf),
     #[error("{} is refused: {reason}", path.display())]

@@ -1,11 +1,12 @@
 //! Typed access to the maps that the programs share with userspace.
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, ArrayOfMaps, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError, PerCpuArray};
 use postern_ebpf_abi as abi;
 use postern_ebpf_abi::Plain;
 use postern_ebpf_abi::count::Count;
 use postern_ebpf_abi::flow::Address;
+use postern_ebpf_abi::source::SOURCES_MAX;
 use postern_ebpf_abi::table::Table;
 use postern_ebpf_abi::verdict::{VERDICTS, Verdict};
 
@@ -40,14 +41,7 @@ impl Programs {
     /// # Errors
     /// The map cannot be read.
     pub fn count(&self, verdict: Verdict) -> Result<Count, Error> {
-        let name = abi::maps::COUNTS;
-        let failed = |source| Error::Map { name, source };
-        let map = self.ebpf.map(name).ok_or(Error::Missing(name))?;
-        let counts = PerCpuArray::<_, Raw<Count>>::try_from(map).map_err(failed)?;
-        let each = counts.get(&(verdict as u32), 0).map_err(failed)?;
-        Ok(each
-            .iter()
-            .fold(Count::ZERO, |sum, Raw(one)| sum.plus(*one)))
+        count(self.map(abi::maps::COUNTS)?, verdict)
     }
 
     /// What was counted under every verdict, by its number.
@@ -55,11 +49,7 @@ impl Programs {
     /// # Errors
     /// The map cannot be read.
     pub fn counts(&self) -> Result<[Count; VERDICTS as usize], Error> {
-        let mut counts = [Count::ZERO; VERDICTS as usize];
-        for verdict in Verdict::ALL {
-            counts[*verdict as usize] = self.count(*verdict)?;
-        }
-        Ok(counts)
+        counts(self.map(abi::maps::COUNTS)?)
     }
 
     /// Writes what becomes of the sources under a prefix. `bits` counts those of the mapped
@@ -68,13 +58,7 @@ impl Programs {
     /// # Errors
     /// The list is full.
     pub fn put_source(&mut self, address: Address, bits: u32, rule: u32) -> Result<(), Error> {
-        let name = abi::maps::SOURCES;
-        let failed = |source| Error::Map { name, source };
-        let map = self.ebpf.map_mut(name).ok_or(Error::Missing(name))?;
-        let mut sources = LpmTrie::<_, [u8; 16], u32>::try_from(map).map_err(failed)?;
-        sources
-            .insert(&Key::new(bits, address.octets()), rule, 0)
-            .map_err(failed)
+        put_source(self.map_mut(abi::maps::SOURCES)?, address, bits, rule)
     }
 
     /// Forgets a prefix; one that is not in the list is no error.
@@ -82,18 +66,77 @@ impl Programs {
     /// # Errors
     /// The map cannot be written.
     pub fn remove_source(&mut self, address: Address, bits: u32) -> Result<(), Error> {
-        let name = abi::maps::SOURCES;
-        let failed = |source| Error::Map { name, source };
-        let map = self.ebpf.map_mut(name).ok_or(Error::Missing(name))?;
-        let mut sources = LpmTrie::<_, [u8; 16], u32>::try_from(map).map_err(failed)?;
-        match sources.remove(&Key::new(bits, address.octets())) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(MapError::SyscallError(error))
-                if error.io_error.kind() == std::io::ErrorKind::NotFound =>
-            {
-                Ok(())
-            }
-            Err(source) => Err(failed(source)),
-        }
+        remove_source(self.map_mut(abi::maps::SOURCES)?, address, bits)
     }
+
+    fn map(&self, name: &'static str) -> Result<&Map, Error> {
+        self.ebpf.map(name).ok_or(Error::Missing(name))
+    }
+
+    fn map_mut(&mut self, name: &'static str) -> Result<&mut Map, Error> {
+        self.ebpf.map_mut(name).ok_or(Error::Missing(name))
+    }
+}
+
+/// [`Programs::count`] of the map itself.
+fn count(map: &Map, verdict: Verdict) -> Result<Count, Error> {
+    let failed = in_map(abi::maps::COUNTS);
+    let counts = PerCpuArray::<_, Raw<Count>>::try_from(map).map_err(&failed)?;
+    let each = counts.get(&(verdict as u32), 0).map_err(failed)?;
+    Ok(each
+        .iter()
+        .fold(Count::ZERO, |sum, Raw(one)| sum.plus(*one)))
+}
+
+/// [`Programs::counts`] of the map itself.
+pub(crate) fn counts(map: &Map) -> Result<[Count; VERDICTS as usize], Error> {
+    let mut counts = [Count::ZERO; VERDICTS as usize];
+    for verdict in Verdict::ALL {
+        counts[*verdict as usize] = count(map, *verdict)?;
+    }
+    Ok(counts)
+}
+
+/// [`Programs::put_source`] of the map itself.
+pub(crate) fn put_source(
+    map: &mut Map,
+    address: Address,
+    bits: u32,
+    rule: u32,
+) -> Result<(), Error> {
+    let failed = in_map(abi::maps::SOURCES);
+    let mut sources = LpmTrie::<_, [u8; 16], u32>::try_from(map).map_err(&failed)?;
+    let key = Key::new(bits, address.octets());
+    sources.insert(&key, rule, 0).map_err(failed)
+}
+
+/// [`Programs::remove_source`] of the map itself.
+pub(crate) fn remove_source(map: &mut Map, address: Address, bits: u32) -> Result<(), Error> {
+    let failed = in_map(abi::maps::SOURCES);
+    let mut sources = LpmTrie::<_, [u8; 16], u32>::try_from(map).map_err(&failed)?;
+    match sources.remove(&Key::new(bits, address.octets())) {
+        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+        {
+            Ok(())
+        }
+        Err(source) => Err(failed(source)),
+    }
+}
+
+/// The list of sources: address, bits, rule.
+pub(crate) fn list_sources(map: &Map) -> Result<Vec<(Address, u32, u32)>, Error> {
+    let failed = in_map(abi::maps::SOURCES);
+    let sources = LpmTrie::<_, [u8; 16], u32>::try_from(map).map_err(&failed)?;
+    let entries = sources.iter().take(SOURCES_MAX as usize);
+    let listed = entries.map(|entry| {
+        let (key, rule) = entry?;
+        Ok((Address::from_octets(key.data()), key.prefix_len(), rule))
+    });
+    listed.collect::<Result<_, _>>().map_err(failed)
+}
+
+fn in_map(name: &'static str) -> impl Fn(MapError) -> Error {
+    move |source| Error::Map { name, source }
 }

@@ -3,16 +3,27 @@
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::time::Duration;
 
+use aya::EbpfLoader;
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, ReusePortSockArray};
-use aya::programs::{ProgramError, SkReuseport};
+use aya::programs::{ProgramError, SkReuseport, SkReuseportAttachType};
 use aya::sys::{Stats, enable_stats};
-use aya::{Ebpf, EbpfLoader};
 use postern_ebpf_abi as abi;
 use postern_ebpf_abi::place::{DECISIONS, Decision, Load, Rules, SLOTS_MAX};
 
+use crate::held::Held;
 use crate::maps::Raw;
 use crate::programs::permission;
+use crate::set::{PLACEMENT, Set};
 use crate::{Error, Pins, clock, object};
+
+/// What is read and written from here.
+const MAPS: [&str; 5] = [
+    abi::maps::PLACE_SOCKETS,
+    abi::maps::PLACE_LOADS,
+    abi::maps::PLACE_PLACED,
+    abi::maps::PLACE_RULES,
+    abi::maps::PLACE_DECISIONS,
+];
 
 /// The placement of one group's connections: the sockets of all cores on one address.
 ///
@@ -20,7 +31,9 @@ use crate::{Error, Pins, clock, object};
 /// stale and the kernel's hash decides. [`Placement::detach`] ends it at once.
 #[derive(Debug)]
 pub struct Placement {
-    ebpf: Ebpf,
+    held: Held,
+    /// The pinned program, where this process did not load it.
+    pinned: Option<SkReuseport>,
 }
 
 impl Placement {
@@ -30,33 +43,20 @@ impl Placement {
     /// # Errors
     /// There are too many, they are no such group, or the process may not load programs.
     pub fn attach<S: AsFd>(sockets: &[S], rules: Rules) -> Result<Self, Error> {
-        let (Some(first), true) = (sockets.first(), sockets.len() <= SLOTS_MAX as usize) else {
-            return Err(Error::TooMany {
-                what: "sockets in a group",
-                count: sockets.len(),
-                most: SLOTS_MAX as usize,
-            });
-        };
         let mut ebpf = EbpfLoader::new()
             .load(object::bytes())
             .map_err(permission)?;
-        fill(&mut ebpf, sockets)?;
-        let name = abi::maps::PLACE_RULES;
-        let mut map =
-            Array::<_, Raw<Rules>>::try_from(map_mut(&mut ebpf, name)?).map_err(in_map(name))?;
-        let rules = Rules {
-            slots: sockets.len() as u32,
-            ..rules
-        };
-        map.set(0, Raw(rules), 0).map_err(in_map(name))?;
         let program: &mut SkReuseport = ebpf
             .program_mut(abi::programs::PLACE)
             .ok_or(Error::Missing(abi::programs::PLACE))?
             .try_into()
             .map_err(failed)?;
         program.load().map_err(failed)?;
-        program.attach(first).map_err(failed)?;
-        Ok(Self { ebpf })
+        let placement = Self {
+            held: Held::Loaded(ebpf),
+            pinned: None,
+        };
+        placement.begin(sockets, rules)
     }
 
     /// The same with what [`crate::install_placement`] pinned; takes no capability.
@@ -66,8 +66,40 @@ impl Placement {
     /// # Errors
     /// Nothing is installed, there are too many sockets, or they are no such group.
     pub fn join(pins: &Pins, sockets: &[impl AsFd], rules: Rules) -> Result<Self, Error> {
-        let _ = (pins, sockets.len(), rules);
-        Err(Error::NotInstalled("placement"))
+        let set = Set::installed(pins, &PLACEMENT)?;
+        let held = Held::open(&set, &MAPS)?;
+        let program = SkReuseport::from_pin(
+            set.pin_of(abi::programs::PLACE)?,
+            SkReuseportAttachType::Select,
+        )
+        .map_err(failed)?;
+        let placement = Self {
+            held,
+            pinned: Some(program),
+        };
+        placement.begin(sockets, rules)
+    }
+
+    /// Fills the slots and lets the program choose among them.
+    fn begin(mut self, sockets: &[impl AsFd], rules: Rules) -> Result<Self, Error> {
+        let (Some(first), true) = (sockets.first(), sockets.len() <= SLOTS_MAX as usize) else {
+            return Err(Error::TooMany {
+                what: "sockets in a group",
+                count: sockets.len(),
+                most: SLOTS_MAX as usize,
+            });
+        };
+        fill(self.held.map_mut(abi::maps::PLACE_SOCKETS)?, sockets)?;
+        let name = abi::maps::PLACE_RULES;
+        let map = self.held.map_mut(name)?;
+        let mut map = Array::<_, Raw<Rules>>::try_from(map).map_err(in_map(name))?;
+        let rules = Rules {
+            slots: sockets.len() as u32,
+            ..rules
+        };
+        map.set(0, Raw(rules), 0).map_err(in_map(name))?;
+        self.program()?.attach(first).map_err(failed)?;
+        Ok(self)
     }
 
     /// What the core of `slot` publishes its load with.
@@ -96,7 +128,7 @@ impl Placement {
     /// The map cannot be read.
     pub fn decisions(&self) -> Result<[u64; DECISIONS as usize], Error> {
         let name = abi::maps::PLACE_DECISIONS;
-        let map = self.ebpf.map(name).ok_or(Error::Missing(name))?;
+        let map = self.held.map(name)?;
         let map = PerCpuArray::<_, u64>::try_from(map).map_err(in_map(name))?;
         let mut counts = [0; DECISIONS as usize];
         for decision in Decision::ALL {
@@ -135,19 +167,23 @@ impl Placement {
     }
 
     fn information(&self) -> Result<aya::programs::ProgramInfo, Error> {
-        let name = abi::programs::PLACE;
-        let program: &SkReuseport = self
-            .ebpf
-            .program(name)
-            .ok_or(Error::Missing(name))?
-            .try_into()
-            .map_err(failed)?;
-        program.info().map_err(failed)
+        self.program()?.info().map_err(failed)
+    }
+
+    fn program(&self) -> Result<&SkReuseport, Error> {
+        match &self.pinned {
+            Some(program) => Ok(program),
+            None => self
+                .held
+                .program(abi::programs::PLACE)?
+                .try_into()
+                .map_err(failed),
+        }
     }
 
     /// A descriptor of a map for somebody else.
     fn shared(&self, name: &'static str) -> Result<Map, Error> {
-        let map = self.ebpf.map(name).ok_or(Error::Missing(name))?;
+        let map = self.held.map(name)?;
         let Map::Array(data) = map else {
             return Err(Error::Missing(name));
         };
@@ -219,18 +255,22 @@ impl Publisher {
     }
 }
 
-fn fill<S: AsFd>(ebpf: &mut Ebpf, sockets: &[S]) -> Result<(), Error> {
-    let name = abi::maps::PLACE_SOCKETS;
-    let mut map = ReusePortSockArray::try_from(map_mut(ebpf, name)?).map_err(in_map(name))?;
+/// Puts the sockets into their slots and empties all others.
+fn fill(map: &mut Map, sockets: &[impl AsFd]) -> Result<(), Error> {
+    let failed = in_map(abi::maps::PLACE_SOCKETS);
+    let mut map = ReusePortSockArray::try_from(map).map_err(&failed)?;
     for (slot, socket) in (0..).zip(sockets) {
         map.set(slot, &socket.as_fd().as_raw_fd(), 0)
-            .map_err(in_map(name))?;
+            .map_err(&failed)?;
+    }
+    for slot in sockets.len() as u32..SLOTS_MAX {
+        match map.clear_index(&slot) {
+            Err(MapError::SyscallError(error))
+                if error.io_error.kind() == std::io::ErrorKind::NotFound => {}
+            cleared => cleared.map_err(&failed)?,
+        }
     }
     Ok(())
-}
-
-fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Map, Error> {
-    ebpf.map_mut(name).ok_or(Error::Missing(name))
 }
 
 fn in_map(name: &'static str) -> impl Fn(MapError) -> Error {

@@ -152,7 +152,7 @@ fn load(ebpf: &mut Ebpf, program: Program) -> Result<(), Error> {
 }
 
 /// Lets `steer` go on to `redirect`.
-fn chain(ebpf: &mut Ebpf) -> Result<(), Error> {
+pub(crate) fn chain(ebpf: &mut Ebpf) -> Result<(), Error> {
     let name = abi::maps::NEXT;
     let redirect = xdp(ebpf, Program::Redirect)?
         .fd()

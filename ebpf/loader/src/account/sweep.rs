@@ -3,8 +3,10 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
-use aya_obj::generated::{bpf_attr, bpf_cmd};
+use aya_obj::generated::bpf_cmd;
 use postern_ebpf_abi::account::{FlowKey, FlowRecord};
+
+use crate::kernel::{call, zeroed};
 
 /// Flows in a batch. The kernel fills it with whole buckets of its hash table, which hold a few.
 const BATCH: usize = 4096;
@@ -52,7 +54,7 @@ impl<'a> Sweep<'a> {
         // SAFETY: cursor, keys and records live across the call, have room for `BATCH` entries of
         // the map's key and value types, and of these every pattern is a value.
         match unsafe { call(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attributes) } {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => self.ended = true,
             Err(error) => return Err(error),
         }
@@ -73,32 +75,8 @@ pub(super) fn take(map: BorrowedFd<'_>, key: &FlowKey) -> io::Result<Option<Flow
     attributes.__bindgen_anon_2.__bindgen_anon_1.value = &raw mut record as u64;
     // SAFETY: key and record live across the call and are the map's key and value types.
     match unsafe { call(bpf_cmd::BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attributes) } {
-        Ok(()) => Ok(Some(record)),
+        Ok(_) => Ok(Some(record)),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// The kernel refuses attributes whose unused bytes are not 0.
-fn zeroed() -> bpf_attr {
-    // SAFETY: all of its fields are numbers, for which zeros are a value.
-    unsafe { std::mem::zeroed() }
-}
-
-/// # Safety
-/// Every address in `attributes` is good for what `command` reads and writes there.
-unsafe fn call(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<()> {
-    // SAFETY: as the caller promises; the size is that of the attributes.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command as libc::c_long,
-            std::ptr::from_mut(attributes),
-            size_of::<bpf_attr>(),
-        )
-    };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
 }

@@ -1,0 +1,136 @@
+//! What of an old map a new one of the same name takes over: the map itself, its entries, or nothing.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+use aya_obj::generated::{bpf_cmd, bpf_map_info, bpf_map_type};
+
+use crate::kernel::{call, map_information, zeroed};
+
+/// How an old map is carried over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Carried {
+    /// It goes on as it is.
+    Whole,
+    /// Its entries fit into a new map.
+    Entries,
+    Nothing,
+}
+
+/// Compares a map with what its successor is to be.
+pub(crate) fn carry(old: BorrowedFd<'_>, new: &aya_obj::Map) -> io::Result<Carried> {
+    let old = map_information(old)?;
+    let entry = [old.type_, old.key_size, old.value_size];
+    if entry != [new.map_type(), new.key_size(), new.value_size()] {
+        return Ok(Carried::Nothing);
+    }
+    if [old.max_entries, old.map_flags] == [new.max_entries(), new.map_flags()] {
+        return Ok(Carried::Whole);
+    }
+    // Maps of descriptors and rings have no entries that could be written again.
+    use bpf_map_type::{
+        BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_LRU_HASH,
+        BPF_MAP_TYPE_LRU_PERCPU_HASH, BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_PERCPU_HASH,
+    };
+    let copied = [
+        BPF_MAP_TYPE_ARRAY,
+        BPF_MAP_TYPE_HASH,
+        BPF_MAP_TYPE_LPM_TRIE,
+        BPF_MAP_TYPE_LRU_HASH,
+        BPF_MAP_TYPE_LRU_PERCPU_HASH,
+        BPF_MAP_TYPE_PERCPU_ARRAY,
+        BPF_MAP_TYPE_PERCPU_HASH,
+    ];
+    if copied.iter().any(|kind| *kind as u32 == old.type_) {
+        Ok(Carried::Entries)
+    } else {
+        Ok(Carried::Nothing)
+    }
+}
+
+/// Copies the entries of `from` into `to`, which has the same keys and values, as far as there is
+/// room. What programs write meanwhile may be missed.
+pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    let information = map_information(from)?;
+    let mut key = vec![0u8; information.key_size as usize];
+    let mut next = key.clone();
+    let mut value = vec![0u8; value_bytes(&information)?];
+    let mut first = true;
+    // A key that goes while it is looked at makes the kernel begin anew: twice around is enough.
+    for _ in 0..u64::from(information.max_entries) * 2 {
+        let after = (!first).then_some(key.as_slice());
+        // SAFETY: keys are as long as the map's.
+        if !unsafe { following(from, after, &mut next) }? {
+            break;
+        }
+        first = false;
+        std::mem::swap(&mut key, &mut next);
+        // SAFETY: key and value are as long as the map's, on all CPUs.
+        if unsafe { element(bpf_cmd::BPF_MAP_LOOKUP_ELEM, from, &key, &mut value) }? {
+            // SAFETY: the same; `to` has the same keys and values.
+            unsafe { element(bpf_cmd::BPF_MAP_UPDATE_ELEM, to, &key, &mut value) }?;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes that the kernel reads or writes for a value.
+fn value_bytes(information: &bpf_map_info) -> io::Result<usize> {
+    let bytes = information.value_size as usize;
+    let each = [
+        bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY,
+        bpf_map_type::BPF_MAP_TYPE_PERCPU_HASH,
+        bpf_map_type::BPF_MAP_TYPE_LRU_PERCPU_HASH,
+    ];
+    if each.iter().any(|kind| *kind as u32 == information.type_) {
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+        return Ok(bytes.next_multiple_of(8) * cpus);
+    }
+    Ok(bytes)
+}
+
+/// Writes the key after `key`, or the first one, into `next`; false at the end.
+///
+/// # Safety
+/// Both are as long as the map's keys.
+unsafe fn following(map: BorrowedFd<'_>, key: Option<&[u8]>, next: &mut [u8]) -> io::Result<bool> {
+    let mut attributes = zeroed();
+    attributes.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
+    attributes.__bindgen_anon_2.key = key.map_or(0, |key| key.as_ptr() as u64);
+    attributes.__bindgen_anon_2.__bindgen_anon_1.next_key = next.as_mut_ptr() as u64;
+    // SAFETY: as the caller promises, and both live across the call.
+    match unsafe { call(bpf_cmd::BPF_MAP_GET_NEXT_KEY, &mut attributes) } {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads or writes an entry; false where it is gone or finds no room.
+///
+/// # Safety
+/// `key` and `value` are as long as the map's, the value on all CPUs.
+pub(crate) unsafe fn element(
+    command: bpf_cmd,
+    map: BorrowedFd<'_>,
+    key: &[u8],
+    value: &mut [u8],
+) -> io::Result<bool> {
+    let mut attributes = zeroed();
+    attributes.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
+    attributes.__bindgen_anon_2.key = key.as_ptr() as u64;
+    attributes.__bindgen_anon_2.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
+    // SAFETY: as the caller promises, and both live across the call.
+    match unsafe { call(command, &mut attributes) } {
+        Ok(_) => Ok(true),
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::ENOENT | libc::E2BIG | libc::ENOSPC)
+            ) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
