@@ -1,0 +1,1 @@
+//! Behaviour over a real etcd.
