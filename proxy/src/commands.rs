@@ -15,7 +15,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use zeroize::Zeroizing;
 
 use crate::node::{self, EngineArguments};
-use crate::{Audit, Command, Pins, Revoke, Sessions, supervise};
+use crate::{Audit, Command, Pins, Revoke, Sessions, privileges, steer, supervise};
 
 /// Runs a command; its exit status.
 pub fn run(command: Command) -> Result<ExitCode> {
@@ -23,6 +23,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Serve(argument) => serve(&argument.config),
         Command::Check(argument) => check(&argument.config),
         Command::Control(argument) => control(&argument.config),
+        Command::Conductor(argument) => conductor(&argument.config),
         Command::Engine { run_dir } => engine(&EngineArguments {
             run_directory: run_dir,
         }),
@@ -37,10 +38,11 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Reload(argument) => say(&client(&argument.config)?.reload()?),
         Command::Status(argument) => status(&argument.config),
         Command::Pins { config, action } => pins(&config.config, &action),
+        Command::Steer { config, action } => steer::run(&config.config, action),
     }
 }
 
-fn print(text: &str) -> Result<ExitCode> {
+pub fn print(text: &str) -> Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // Whoever reads has seen enough.
@@ -60,7 +62,12 @@ fn load(path: &Path) -> Result<Config> {
 
 fn serve(path: &Path) -> Result<ExitCode> {
     let config = load(path)?;
-    supervise::run(path, &config.run_directory())?;
+    let conductor_socket = config.needs_conductor().then(|| config.steer_socket());
+    supervise::run(&supervise::Roles {
+        config: path,
+        run_directory: &config.run_directory(),
+        conductor_socket: conductor_socket.as_deref(),
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -68,14 +75,15 @@ fn check(path: &Path) -> Result<ExitCode> {
     print(&load(path)?.summary())
 }
 
-fn say(text: &str) -> Result<ExitCode> {
+pub fn say(text: &str) -> Result<ExitCode> {
     print(&format!("{text}\n"))
 }
 
 /// Speaks to the control process that runs with this configuration, even when the file has been
 /// broken since.
 fn client(path: &Path) -> Result<Client> {
-    Ok(Client::connect(&Config::admin_socket_of(path)?)?)
+    let places = Config::places_of(path)?;
+    Ok(Client::connect(&places.admin_socket())?)
 }
 
 fn sessions(path: &Path, action: Sessions) -> Result<ExitCode> {
@@ -129,11 +137,13 @@ fn revoke(path: &Path, what: Revoke) -> Result<ExitCode> {
 
 fn status(path: &Path) -> Result<ExitCode> {
     let status = client(path)?.status()?;
+    let steering = steer::in_a_line(path);
     let up = if status.engine_up { "up" } else { "down" };
     print(&format!(
         "version             {}\nengine              {up}\nsnapshot            {} (in force: {})\n\
          live sessions       {}\napplications        {}\nusers               {}\n\
-         kept certificates   {}\naudit checkpoint    {}\ncertificate ends in {}\n",
+         kept certificates   {}\naudit checkpoint    {}\ncertificate ends in {}\n\
+         steering            {steering}\n",
         status.program,
         status.snapshot_version,
         status.snapshot_version_applied,
@@ -171,7 +181,35 @@ fn become_role() {
     postern_engine::resources::die_with_parent(signal_hook::consts::SIGTERM);
 }
 
+/// The role that loads programs into the kernel. What is configured and can't be had is an error: a
+/// cluster that believes in a node which does not steer would cut its desktops.
+fn conductor(path: &Path) -> Result<ExitCode> {
+    become_role();
+    let refused = |why: String| {
+        eprintln!("postern: conductor: {why}");
+        Ok(ExitCode::from(supervise::EXIT_CONFIGURATION))
+    };
+    let settings = match Config::load(path) {
+        Ok((config, _)) => steer::settings(config),
+        Err(error) => return refused(error.to_string()),
+    };
+    if let Some(lacking) = privileges::missing_for_conductor()? {
+        return refused(lacking);
+    }
+    let file = path.to_owned();
+    let reread = move || {
+        let (config, _) = Config::load(&file).map_err(|error| error.to_string())?;
+        Ok(steer::settings(config))
+    };
+    match postern_conductor::main(settings, Box::new(reread)) {
+        Err(error) if steer::is_lasting(&error) => refused(error.in_full()),
+        Err(error) => bail!(error.in_full()),
+        Ok(()) => Ok(ExitCode::SUCCESS),
+    }
+}
+
 fn control(path: &Path) -> Result<ExitCode> {
+    privileges::give_up()?;
     become_role();
     match postern_control::main(path) {
         Err(error @ ControlError::Config(_)) => {
@@ -184,6 +222,7 @@ fn control(path: &Path) -> Result<ExitCode> {
 }
 
 fn engine(arguments: &EngineArguments) -> Result<ExitCode> {
+    privileges::give_up()?;
     become_role();
     match node::run(arguments) {
         Err(error)

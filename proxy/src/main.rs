@@ -3,6 +3,8 @@
 
 mod commands;
 mod node;
+mod privileges;
+mod steer;
 mod supervise;
 
 use std::io::IsTerminal as _;
@@ -21,7 +23,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the gateway: starts and watches control and the engine
+    /// Run the gateway: starts and watches its roles
     Serve(ConfigArgument),
     /// Check a configuration and print what it means
     Check(ConfigArgument),
@@ -50,6 +52,13 @@ enum Command {
         #[command(subcommand)]
         action: Pins,
     },
+    /// See and change how connections are steered between nodes
+    Steer {
+        #[command(flatten)]
+        config: ConfigArgument,
+        #[command(subcommand)]
+        action: steer::Steer,
+    },
     /// Work with the audit trail
     Audit {
         #[command(subcommand)]
@@ -64,6 +73,9 @@ enum Command {
     /// The role that signs, stores and logs in (started by `serve`)
     #[command(hide = true)]
     Control(ConfigArgument),
+    /// The role that installs what runs in the kernel, and steers (started by `serve`)
+    #[command(hide = true)]
+    Conductor(ConfigArgument),
     /// The role that carries sessions (started by `serve`)
     #[command(hide = true)]
     Engine {

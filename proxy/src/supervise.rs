@@ -1,5 +1,7 @@
-//! `postern serve`: starts control and the engine, and starts again what ends by itself.
+//! `postern serve`: starts control, the engine and, where something of the kernel is configured, the
+//! conductor, and starts again what ends by itself.
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -23,6 +25,9 @@ const HEALTHY: Duration = Duration::from_secs(30);
 /// A role that has run this long can start as it is configured.
 const PROVEN: Duration = Duration::from_secs(2);
 
+/// The kernel's programs are checked and installed within this time, or the engine goes without.
+const INSTALL_MAX: Duration = Duration::from_secs(20);
+
 /// A role that is told to end has this long.
 const END_MAX: Duration = Duration::from_secs(10);
 
@@ -37,33 +42,96 @@ struct Role {
     proven: bool,
 }
 
+/// What runs, and with what.
+pub struct Roles<'a> {
+    pub config: &'a Path,
+    pub run_directory: &'a Path,
+    /// Answers as soon as the kernel has what was configured; none where nothing of it was.
+    pub conductor_socket: Option<&'a Path>,
+}
+
 /// Runs until a signal says to end, or a role can't be started at all.
 ///
 /// # Errors
 /// When a role can't be started.
-pub fn run(config: &Path, run_directory: &Path) -> Result<()> {
-    let mut control = Role::new("control", ["--config".into(), config.into()]);
-    let mut engine = Role::new("engine", ["--run-dir".into(), run_directory.into()]);
+pub fn run(roles: &Roles<'_>) -> Result<()> {
+    let of_config = || ["--config".into(), roles.config.into()];
+    let mut control = Role::new("control", of_config());
+    let mut conductor = roles
+        .conductor_socket
+        .map(|_| Role::new("conductor", of_config()));
+    let mut engine = Role::new("engine", ["--run-dir".into(), roles.run_directory.into()]);
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    control.start()?;
-    engine.start()?;
-    let result = watch(&mut signals, &mut control, &mut engine);
-    // The engine first: its sessions are told, and control still hears how they ended.
+    let result = start(&mut signals, &mut control, &mut conductor, roles).and_then(|go_on| {
+        if go_on {
+            engine.start()?;
+            watch(&mut signals, &mut control, &mut conductor, &mut engine)
+        } else {
+            Ok(())
+        }
+    });
+    // The engine first: its sessions are told, and control still hears how they ended. The conductor
+    // last: it accounts for them.
     engine.end();
     control.end();
+    if let Some(conductor) = &mut conductor {
+        conductor.end();
+    }
     result
 }
 
-fn watch(signals: &mut Signals, control: &mut Role, engine: &mut Role) -> Result<()> {
+/// Starts control and the conductor, and waits until the engine will find what it attaches to its
+/// sockets. False when a signal says to end before.
+fn start(
+    signals: &mut Signals,
+    control: &mut Role,
+    conductor: &mut Option<Role>,
+    roles: &Roles<'_>,
+) -> Result<bool> {
+    control.start()?;
+    let (Some(conductor), Some(socket)) = (conductor, roles.conductor_socket) else {
+        return Ok(true);
+    };
+    conductor.start()?;
+    let began = Instant::now();
+    while UnixStream::connect(socket).is_err() {
+        // A hang-up has nothing to read again yet.
+        if signals.pending().any(|signal| signal != SIGHUP) {
+            return Ok(false);
+        }
+        control.look()?;
+        conductor.look()?;
+        if began.elapsed() >= INSTALL_MAX {
+            tracing::error!("the conductor does not answer; the engine starts without it");
+            break;
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(true)
+}
+
+fn watch(
+    signals: &mut Signals,
+    control: &mut Role,
+    conductor: &mut Option<Role>,
+    engine: &mut Role,
+) -> Result<()> {
     loop {
         for signal in signals.pending() {
             if signal != SIGHUP {
                 return Ok(());
             }
-            // Control reads its configuration again; the engine gets the new snapshot.
+            // Control reads its configuration again, and the engine gets the new snapshot; so does
+            // the conductor.
             control.signal(SIGHUP);
+            if let Some(conductor) = conductor {
+                conductor.signal(SIGHUP);
+            }
         }
         control.look()?;
+        if let Some(conductor) = conductor {
+            conductor.look()?;
+        }
         engine.look()?;
         std::thread::sleep(LOOK);
     }
