@@ -4,9 +4,11 @@
 pub mod chain;
 pub mod checkpoint;
 pub mod flow;
+pub mod reconcile;
 pub mod record;
 
 pub use chain::{Broken, Chain, Head, Verifier, verify};
 pub use checkpoint::Checkpoint;
 pub use flow::{FlowEnding, FlowLoss, FlowSide, KernelFlow};
+pub use reconcile::{FLOW_CHAIN, Reconciled, Reconciliation};
 pub use record::{Event, Record};
