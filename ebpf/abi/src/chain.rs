@@ -19,8 +19,11 @@ pub const PROTOCOL_IPV6: u8 = 41;
 pub const CHAIN_VERSION: u8 = 1;
 /// Bytes of a [`Chain`].
 pub const CHAIN_BYTES: usize = size_of::<Chain>();
-/// How often a packet may be passed on after its first hop.
+/// How often a TCP segment may be passed on after its first hop: to the second, which takes it.
 pub const HOPS_MAX: u8 = 1;
+/// How often a datagram may be: to the second, and back to the first, which takes what neither
+/// remembers.
+pub const DATAGRAM_HOPS_MAX: u8 = 2;
 
 /// Bytes that the tunnel adds over IPv4: IP, UDP, GUE, chain.
 pub const OVERHEAD_V4: usize = 20 + 8 + GUE_BYTES + CHAIN_BYTES;
@@ -50,13 +53,18 @@ pub struct Chain {
 const _: () = assert!(size_of::<Chain>() == 24 && align_of::<Chain>() == 1);
 
 impl Chain {
-    /// A chain without its tag.
+    /// A chain without its tag. Where nobody is next, no hops are left.
     #[inline(always)]
     #[must_use]
-    pub const fn new(key: u8, sender: NodeId, hop: NodeId, next: NodeId, generation: u64) -> Self {
+    pub const fn new(
+        key: u8,
+        hops_left: u8,
+        [sender, hop, next]: [NodeId; 3],
+        generation: u64,
+    ) -> Self {
         Self {
             version_key: CHAIN_VERSION << 4 | key & 0xf,
-            hops_left: if next.0 == 0 { 0 } else { HOPS_MAX },
+            hops_left: if next.0 == 0 { 0 } else { hops_left },
             sender: sender.0.to_be_bytes(),
             hop: hop.0.to_be_bytes(),
             next: next.0.to_be_bytes(),
@@ -144,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_changed_chain_is_not_signed() {
-        let chain = Chain::new(1, NodeId(7), NodeId(8), NodeId(9), 42).signed(KEY, 77);
+        let chain = Chain::new(1, 1, [NodeId(7), NodeId(8), NodeId(9)], 42).signed(KEY, 77);
         assert!(chain.is_signed(KEY, 77));
         assert!(!chain.is_signed(KEY, 78), "another flow");
         assert!(!chain.is_signed(SipKey::ZERO, 77), "another key");
@@ -185,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_chain_without_a_next_hop_ends() {
-        let chain = Chain::new(0, NodeId(1), NodeId(2), NodeId::NOBODY, 0);
+        let chain = Chain::new(0, 1, [NodeId(1), NodeId(2), NodeId::NOBODY], 0);
         assert_eq!(chain.hops_left, 0);
     }
 }

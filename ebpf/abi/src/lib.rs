@@ -4,6 +4,7 @@
 pub mod account;
 pub mod chain;
 pub mod count;
+pub mod datagram;
 pub mod flow;
 pub mod place;
 pub mod siphash;
@@ -35,6 +36,8 @@ pub mod maps {
     pub const MEASURED_FLOWS: &str = "MEASURED_FLOWS";
     /// Highest generation that a genuine tunnel header named, for each CPU.
     pub const NEWEST_GENERATION: &str = "NEWEST_GENERATION";
+    /// Hash of a UDP flow that this node has → when its last datagram came.
+    pub const DATAGRAMS: &str = "DATAGRAMS";
     /// Programs that `steer` goes on to.
     pub const NEXT: &str = "NEXT";
     /// Slot → listening socket of a group.

@@ -113,7 +113,7 @@ verdicts! {
     TakenSocket = 28, "taken_socket", Pass;
     /// It carries a SYN cookie that this node gave.
     TakenCookie = 29, "taken_cookie", Pass;
-    /// UDP belongs to the node that its hash chooses.
+    /// This node remembers the UDP flow.
     TakenDatagram = 30, "taken_datagram", Pass;
     /// Nobody knows the connection, and this is the last hop: its stack answers.
     TakenLast = 31, "taken_last", Pass;
@@ -121,12 +121,18 @@ verdicts! {
     PassedOn = 32, "passed_on", Transmit;
 
     // From anywhere.
-    /// This node is isolated, and its stack does not have the connection.
+    /// This node is isolated, and has neither the connection nor the UDP flow.
     Isolated = 33, "isolated", Drop;
+
+    // UDP.
+    /// This node is the flow's first, and remembers it.
+    LocalDatagram = 34, "local_datagram", Pass;
+    /// From another node: nobody remembers the flow, and this is the last hop, which does from now.
+    TakenNewDatagram = 35, "taken_new_datagram", Pass;
 }
 
 /// Entries of the map of counts.
-pub const VERDICTS: u32 = 34;
+pub const VERDICTS: u32 = 36;
 
 const _: () = assert!(Verdict::ALL.len() == VERDICTS as usize);
 

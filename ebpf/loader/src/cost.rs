@@ -7,22 +7,27 @@ use std::time::{Duration, Instant};
 
 use aya::maps::Array;
 use postern_ebpf_abi as abi;
-use postern_ebpf_abi::flow::Address;
+use postern_ebpf_abi::flow::{Address, Flow};
 use postern_ebpf_abi::siphash::SipKey;
 use postern_ebpf_abi::source::DENY;
 use postern_ebpf_abi::table::{Bucket, NodeId, Settings};
 use postern_ebpf_abi::verdict::Verdict;
 
-use crate::{Draft, Endpoint, Error, Program, Programs, from_ip};
+use crate::{Draft, Endpoint, Error, Program, Programs, Remembered, from_ip};
 
 /// Flows that [`Path::GueMany`] spreads its packets over.
 pub const FLOWS: u32 = 131_072;
+/// Flows that [`Path::DatagramMany`] does, all of which are remembered.
+pub const DATAGRAM_FLOWS: u32 = 65_536;
 
 const SELF: NodeId = NodeId(1);
 const OTHER: NodeId = NodeId(2);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 7);
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 const PORT: u16 = 443;
+/// Of the IP header.
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 
 /// A path through the programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,18 +44,24 @@ pub enum Path {
     GueMany,
     /// This node is the first and asks its stack, which has the connection.
     Lookup,
+    /// A datagram of a flow that this node remembers, one flow.
+    Datagram,
+    /// The same over [`DATAGRAM_FLOWS`] random flows: a memory that no cache holds.
+    DatagramMany,
     /// Counted in its flow's account, which is in the map.
     Account,
 }
 
 impl Path {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Denied,
         Self::NotOurs,
         Self::Own,
         Self::Gue,
         Self::GueMany,
         Self::Lookup,
+        Self::Datagram,
+        Self::DatagramMany,
         Self::Account,
     ];
 
@@ -64,6 +75,8 @@ impl Path {
             Self::Gue => "steer-gue",
             Self::GueMany => "steer-gue-131k",
             Self::Lookup => "steer-lookup",
+            Self::Datagram => "steer-datagram",
+            Self::DatagramMany => "steer-datagram-65k",
             Self::Account => "steer-account",
         }
     }
@@ -73,7 +86,8 @@ impl Path {
         match self {
             Self::Denied => Verdict::Denied,
             Self::NotOurs => Verdict::NotOurs,
-            Self::Own | Self::Account => Verdict::Local,
+            Self::Own | Self::DatagramMany | Self::Account => Verdict::Local,
+            Self::Datagram => Verdict::LocalDatagram,
             Self::Gue | Self::GueMany => Verdict::ToFirst,
             Self::Lookup => Verdict::LocalSocket,
         }
@@ -151,14 +165,26 @@ impl Bench {
         };
         let table = draft(path, vip)?;
         self.programs.put_table(table.table())?;
-        self.spread(if path == Path::GueMany { FLOWS } else { 1 })?;
+        self.spread(match path {
+            Path::GueMany => FLOWS,
+            Path::DatagramMany => DATAGRAM_FLOWS,
+            _ => 1,
+        })?;
         let to = match path {
             Path::NotOurs => SocketAddr::from((Ipv4Addr::new(203, 0, 113, 1), PORT)),
             _ => vip,
         };
-        let frame = acknowledgement(client, to);
+        let frame = match path {
+            Path::Datagram | Path::DatagramMany => datagram(client, to),
+            _ => acknowledgement(client, to),
+        };
+        if path == Path::Datagram {
+            let hash = flow(client, to).hash(table.table().settings.flow_key);
+            let quiet = Duration::ZERO;
+            self.programs.remember(Remembered { hash, quiet })?;
+        }
         let program = match path {
-            Path::Gue | Path::GueMany => Program::SteerUndone,
+            Path::Gue | Path::GueMany | Path::DatagramMany => Program::SteerUndone,
             _ => Program::Steer,
         };
         let mut costs = Vec::with_capacity(rounds);
@@ -243,10 +269,10 @@ fn draft(path: Path, vip: SocketAddr) -> Result<Draft, Error> {
         isolated: 0,
         reserved: [0; 7],
     });
-    draft.serve(&[Endpoint {
+    draft.serve(&[TCP, UDP].map(|protocol| Endpoint {
         address: vip,
-        protocol: 6,
-    }])?;
+        protocol,
+    }))?;
     draft.node(SELF, Ipv4Addr::new(10, 0, 0, 1).into(), [0; 6])?;
     for number in 2..=1_000 {
         let address = Ipv4Addr::from(0x0a00_0000 + u32::from(number));
@@ -254,7 +280,7 @@ fn draft(path: Path, vip: SocketAddr) -> Result<Draft, Error> {
     }
     for (number, bucket) in draft.buckets().iter_mut().enumerate() {
         *bucket = match path {
-            Path::Lookup => Bucket {
+            Path::Lookup | Path::Datagram => Bucket {
                 first: SELF,
                 second: OTHER,
             },
@@ -271,19 +297,43 @@ fn draft(path: Path, vip: SocketAddr) -> Result<Draft, Error> {
     Ok(draft)
 }
 
-/// A TCP segment with nothing but an acknowledgement; no program looks at its checksums.
+/// A TCP segment with nothing but an acknowledgement.
 fn acknowledgement(client: SocketAddr, vip: SocketAddr) -> Vec<u8> {
+    let rest = [0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0];
+    frame(client, vip, TCP, &rest)
+}
+
+/// An empty datagram with Ethernet's padding.
+fn datagram(client: SocketAddr, vip: SocketAddr) -> Vec<u8> {
+    let mut frame = frame(client, vip, UDP, &[0, 8, 0, 0]);
+    frame.extend([0; 12]);
+    frame
+}
+
+fn flow(client: SocketAddr, vip: SocketAddr) -> Flow {
+    Flow {
+        source: from_ip(client.ip()),
+        destination: from_ip(vip.ip()),
+        source_port: client.port(),
+        destination_port: vip.port(),
+        protocol: UDP,
+    }
+}
+
+/// A frame with what follows the ports; no program looks at its checksums.
+fn frame(client: SocketAddr, vip: SocketAddr, protocol: u8, rest: &[u8]) -> Vec<u8> {
     let octets = |address: SocketAddr| match address.ip() {
         IpAddr::V4(v4) => v4.octets(),
         IpAddr::V6(_) => [0; 4],
     };
     let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
-    frame.extend([0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0]);
+    let bytes = 24 + rest.len() as u8;
+    frame.extend([0x45, 0, 0, bytes, 0, 0, 0x40, 0, 64, protocol, 0, 0]);
     frame.extend(octets(client));
     frame.extend(octets(vip));
     frame.extend(client.port().to_be_bytes());
     frame.extend(vip.port().to_be_bytes());
-    frame.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0]);
+    frame.extend(rest);
     frame.extend([0; 6]);
     frame
 }

@@ -5,6 +5,7 @@ mod attach;
 mod carry;
 mod clock;
 pub mod cost;
+mod datagrams;
 mod held;
 mod install;
 mod kernel;
@@ -21,6 +22,7 @@ mod table;
 
 pub use account::{Account, Accounts, Drained, Ending, Patience, Side};
 pub use attach::{Attached, Mode, Wish};
+pub use datagrams::Remembered;
 pub use install::{
     History, Installed, Outcome, detach, install_accounts, install_placement, install_steering,
 };

@@ -6,7 +6,7 @@ mod packets;
 mod world;
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -116,6 +116,8 @@ fn set_up(id: NodeId, tunnels_v6: bool) -> (World, Attached) {
     for address in [VIP_V4, VIP_V6] {
         let listener = TcpListener::bind(address).unwrap();
         std::thread::spawn(move || serve(&listener, number));
+        let socket = UdpSocket::bind(address).unwrap();
+        std::thread::spawn(move || answer(&socket, number));
     }
     let mut world = World::new();
     let settings = world.draft.settings();
@@ -148,6 +150,42 @@ fn serve(listener: &TcpListener, number: u16) {
                 stream.write_all(&buffer[..bytes]).unwrap();
             }
         });
+    }
+}
+
+/// Answers every datagram with the node's number.
+fn answer(socket: &UdpSocket, number: u16) {
+    loop {
+        let (_, from) = socket.recv_from(&mut [0; 64]).unwrap();
+        let number = [u8::try_from(number).unwrap()];
+        socket.send_to(&number, from).unwrap();
+    }
+}
+
+/// A UDP flow to the service.
+struct Calls {
+    socket: UdpSocket,
+}
+
+impl Calls {
+    fn begin(vip: SocketAddr) -> Self {
+        let any = if vip.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind(any).unwrap();
+        socket.connect(vip).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { socket }
+    }
+
+    /// The node that answers.
+    fn node(&self) -> NodeId {
+        let mut number = [0];
+        for _ in 0..20 {
+            self.socket.send(b"who?").unwrap();
+            let before = std::mem::replace(&mut number, [0]);
+            assert_eq!(self.socket.recv(&mut number).unwrap(), 1);
+            assert!(before == [0] || before == number, "one node answers");
+        }
+        NodeId(number[0].into())
     }
 }
 
@@ -209,6 +247,8 @@ fn check(vip: &str, tunnels_v6: bool) {
     old.works();
     assert_eq!(old.node, A);
     assert_eq!(b.count(Verdict::TakenSyn), 0);
+    let old_calls = Calls::begin(vip);
+    assert_eq!(old_calls.node(), A);
 
     // New connections go to B; A keeps its own, which B does not know.
     give(B, A);
@@ -217,6 +257,9 @@ fn check(vip: &str, tunnels_v6: bool) {
     old.works();
     assert_eq!(new.node, B);
     assert!(b.count(Verdict::TakenSyn) > 0);
+    let new_calls = Calls::begin(vip);
+    assert_eq!((old_calls.node(), new_calls.node()), (A, B));
+    assert!(a.count(Verdict::TakenDatagram) > 0 && b.count(Verdict::TakenNewDatagram) > 0);
     assert!(b.count(Verdict::TakenSocket) > 0 && b.count(Verdict::PassedOn) > 0);
     assert!(a.count(Verdict::ToFirst) > 0 && a.count(Verdict::TakenLast) > 0);
 
@@ -227,6 +270,9 @@ fn check(vip: &str, tunnels_v6: bool) {
         session.works();
     }
     assert_eq!(newest.node, A);
+    let newest_calls = Calls::begin(vip);
+    let calls = [&old_calls, &new_calls, &newest_calls];
+    assert_eq!(calls.map(Calls::node), [A, B, A]);
     assert!(a.count(Verdict::LocalSocket) > 0 && a.count(Verdict::ToSecond) > 0);
 
     // Different tables on both nodes deliver, too: B still has the one before.
@@ -234,6 +280,7 @@ fn check(vip: &str, tunnels_v6: bool) {
     for session in [&mut old, &mut new, &mut newest] {
         session.works();
     }
+    assert_eq!(calls.map(Calls::node), [A, B, A]);
     for verdict in Verdict::ALL
         .iter()
         .filter(|verdict| verdict.name().starts_with("tunnel_"))

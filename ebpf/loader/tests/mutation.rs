@@ -25,7 +25,6 @@ fn frames() -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     for (client, vip) in pairs() {
         let v4 = client.is_ipv4();
-        let hash = flow_hash(client, vip, TCP);
         let inners = [
             segment(client, vip, SYN),
             segment(client, vip, ACK),
@@ -47,9 +46,15 @@ fn frames() -> Vec<Vec<u8>> {
                 &segment(vip, client, ACK),
             ),
         ];
-        for inner in inners {
+        for (number, inner) in inners.into_iter().enumerate() {
+            let protocol = if number == 2 { UDP } else { TCP };
+            let hash = flow_hash(client, vip, protocol);
             for (from, next) in [(OTHER, NEAR), (OTHER_V6, NodeId::NOBODY), (OTHER_V6, OTHER)] {
-                let hops = u8::from(next != NodeId::NOBODY);
+                let hops = match (next, protocol) {
+                    (NodeId::NOBODY, _) => 0,
+                    (_, UDP) => 2,
+                    _ => 1,
+                };
                 let chain = chain(0, hops, [from, SELF, next], hash);
                 let to = (own(place(from)), TUNNEL_PORT).into();
                 frames.push(arriving(&gue(

@@ -73,19 +73,6 @@ fn redirect_is_the_same_when_it_is_run_alone() {
 }
 
 #[test]
-fn datagrams_are_taken() {
-    let world = World::new();
-    for (client, vip) in pairs() {
-        let inner = datagram(client, vip, b"hello");
-        let frame = sent(&inner, (client, vip, UDP), OTHER, NEAR);
-        assert_eq!(
-            world.redirect("UDP", &frame, Verdict::TakenDatagram),
-            arriving(&inner)
-        );
-    }
-}
-
-#[test]
 fn unknown_connections_are_passed_on_once_and_then_taken() {
     let world = World::new();
     for (client, vip) in pairs() {

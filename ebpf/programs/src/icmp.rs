@@ -99,7 +99,7 @@ fn about_v6(context: &XdpContext, ip: &Ip) -> Result<Traffic, Verdict> {
 fn about(flow: Flow) -> Result<Traffic, Verdict> {
     let kind = match flow.protocol {
         TCP => Kind::Error,
-        UDP => Kind::Datagram,
+        UDP => Kind::DatagramError,
         _ => return Err(Verdict::IcmpUnhandled),
     };
     Ok(Traffic { flow, kind })

@@ -12,6 +12,7 @@ mod icmp;
 mod ip;
 mod maps;
 mod measure;
+mod memory;
 mod packet;
 mod place;
 mod redirect;

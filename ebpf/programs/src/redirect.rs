@@ -1,7 +1,7 @@
 //! Decides about packets that other nodes forwarded: refused, taken here or passed on.
 
 use aya_ebpf::programs::XdpContext;
-use postern_ebpf_abi::chain::{CHAIN_VERSION, Chain, HOPS_MAX};
+use postern_ebpf_abi::chain::{CHAIN_VERSION, Chain, DATAGRAM_HOPS_MAX, HOPS_MAX};
 use postern_ebpf_abi::flow::Address;
 use postern_ebpf_abi::table::{NodeId, TAG_KEYS, Table};
 use postern_ebpf_abi::verdict::Verdict;
@@ -9,7 +9,7 @@ use postern_ebpf_abi::verdict::Verdict;
 use crate::traffic::{Kind, Traffic};
 use crate::tunnel::{self, Arrived, Way};
 use crate::turn::{self, Turn};
-use crate::{ip, maps, traffic};
+use crate::{ip, maps, memory, traffic};
 
 /// The verdict about a packet, which is left as that verdict wants it.
 #[inline(always)]
@@ -41,22 +41,43 @@ fn receive(context: &XdpContext, table: &Table) -> Result<Verdict, Verdict> {
     let generation = u64::from_be_bytes(chain.generation);
     maps::saw_generation(generation);
     let isolated = table.settings.isolated != 0;
+    let datagram = traffic.kind == Kind::Datagram;
+    if chain.hops_left
+        > if datagram {
+            DATAGRAM_HOPS_MAX
+        } else {
+            HOPS_MAX
+        }
+    {
+        return Err(Verdict::TunnelHops);
+    }
     let next = chain.next();
     let last = next == NodeId::NOBODY || next == table.settings.node || chain.hops_left == 0;
-    if last && !isolated && traffic.kind != Kind::Syn && traffic.kind != Kind::Datagram {
+    if last && !isolated && traffic.kind != Kind::Syn && !datagram {
         return Ok(Verdict::TakenLast);
     }
-    match turn::of(context, &traffic) {
+    match turn::of(context, &traffic, hash) {
+        Turn::Remembered => Ok(Verdict::TakenDatagram),
         Turn::Socket => Ok(Verdict::TakenSocket),
         _ if isolated => Err(Verdict::Isolated),
         Turn::Syn => Ok(Verdict::TakenSyn),
-        Turn::Datagram => Ok(Verdict::TakenDatagram),
         Turn::Cookie => Ok(Verdict::TakenCookie),
+        Turn::Unknown if last => {
+            memory::remember(hash);
+            Ok(Verdict::TakenNewDatagram)
+        }
         Turn::Unknown => {
+            let hops_left = chain.hops_left - 1;
+            let back = hops_left != 0;
             let way = Way {
                 hash,
                 hop: next,
-                next: NodeId::NOBODY,
+                next: if back {
+                    table.settings.node
+                } else {
+                    NodeId::NOBODY
+                },
+                hops_left,
                 generation,
             };
             tunnel::wrap(context, table, &inner, &way)?;
@@ -78,9 +99,6 @@ fn admit(table: &Table, chain: &Chain, source: Address) -> Result<usize, Verdict
     }
     if chain.hop() != table.settings.node {
         return Err(Verdict::TunnelMisdelivered);
-    }
-    if chain.hops_left > HOPS_MAX {
-        return Err(Verdict::TunnelHops);
     }
     Ok(key)
 }

@@ -4,6 +4,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::XdpContext;
 use postern_ebpf_abi::NEXT_REDIRECT;
+use postern_ebpf_abi::chain::{DATAGRAM_HOPS_MAX, HOPS_MAX};
 use postern_ebpf_abi::flow::Address;
 use postern_ebpf_abi::source::{DENY, limited_as};
 use postern_ebpf_abi::table::{NodeId, Settings, Table, bucket_of};
@@ -11,6 +12,7 @@ use postern_ebpf_abi::verdict::Verdict;
 
 use crate::ip::{self, Ip};
 use crate::maps;
+use crate::memory;
 use crate::traffic::{self, Kind, Traffic};
 use crate::tunnel::{self, Way};
 use crate::turn::{self, Turn};
@@ -101,10 +103,16 @@ fn send(
     let settings = &table.settings;
     let hash = traffic.flow.hash(settings.flow_key);
     let bucket = table.buckets[bucket_of(hash)];
+    let datagram = traffic.kind == Kind::Datagram;
     let mut way = Way {
         hash,
         hop: bucket.first,
         next: bucket.second,
+        hops_left: if datagram {
+            DATAGRAM_HOPS_MAX
+        } else {
+            HOPS_MAX
+        },
         generation: settings.generation,
     };
     let mut sent = Verdict::ToFirst;
@@ -112,17 +120,28 @@ fn send(
     if bucket.first == settings.node || isolated {
         let alone = bucket.second == NodeId::NOBODY || bucket.second == settings.node;
         if alone && !isolated {
+            // Another node may be first when its next datagram comes.
+            if datagram && !memory::knows(hash, true) {
+                memory::remember(hash);
+            }
             return Ok(Verdict::Local);
         }
-        match turn::of(context, traffic) {
+        match turn::of(context, traffic, hash) {
             Turn::Socket => return Ok(Verdict::LocalSocket),
+            Turn::Remembered => return Ok(Verdict::LocalDatagram),
             _ if isolated => return Err(Verdict::Isolated),
-            Turn::Syn | Turn::Datagram => return Ok(Verdict::Local),
+            Turn::Syn => return Ok(Verdict::Local),
             Turn::Cookie => return Ok(Verdict::LocalCookie),
             Turn::Unknown => {}
         }
         way.hop = bucket.second;
-        way.next = NodeId::NOBODY;
+        // A datagram comes back when the second does not remember its flow either.
+        way.next = if datagram {
+            settings.node
+        } else {
+            NodeId::NOBODY
+        };
+        way.hops_left = DATAGRAM_HOPS_MAX - 1;
         sent = Verdict::ToSecond;
     }
     tunnel::wrap(context, table, ip, &way)?;

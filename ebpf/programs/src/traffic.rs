@@ -31,6 +31,8 @@ pub enum Kind {
     Datagram,
     /// An ICMP error about something that we sent over TCP.
     Error,
+    /// An ICMP error about something that we sent over UDP: nothing that makes a flow live.
+    DatagramError,
 }
 
 /// A packet of a flow to one of our services.

@@ -41,6 +41,8 @@ pub struct Way {
     pub hop: NodeId,
     /// Whom it may go on to.
     pub next: NodeId,
+    /// How often it may be passed on.
+    pub hops_left: u8,
     /// Generation of the table that steered it.
     pub generation: u64,
 }
@@ -190,7 +192,8 @@ fn write_tunnel(
     to.set_u16::<8>(u16::from_ne_bytes([GUE_FIRST_BYTE, protocol]));
     to.set_u16::<10>(0);
     let key = settings.tag_key & 1;
-    let chain = Chain::new(key, settings.node, way.hop, way.next, way.generation)
+    let path = [settings.node, way.hop, way.next];
+    let chain = Chain::new(key, way.hops_left, path, way.generation)
         .signed(settings.tag_keys[key as usize], way.hash);
     to.set_u64::<12>(chain.way());
     to.set_u64::<20>(u64::from_ne_bytes(chain.generation));

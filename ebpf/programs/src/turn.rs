@@ -6,6 +6,7 @@ use aya_ebpf::programs::XdpContext;
 use postern_ebpf_abi::flow::Flow;
 
 use crate::ip::{IPV4_BYTES, IPV6_BYTES};
+use crate::memory;
 use crate::packet::{ETHERNET_BYTES, Window};
 use crate::traffic::{Kind, TCP_BYTES, Traffic};
 
@@ -17,8 +18,8 @@ const LISTEN: u32 = 10;
 pub enum Turn {
     /// Ours: a connection begins.
     Syn,
-    /// Ours: UDP belongs to the node that its hash chooses.
-    Datagram,
+    /// Ours: this node remembers the UDP flow.
+    Remembered,
     /// Ours: the stack has the connection.
     Socket,
     /// Ours: it completes a handshake that we answered with a SYN cookie.
@@ -27,13 +28,19 @@ pub enum Turn {
     Unknown,
 }
 
-/// Whose `traffic` is; the packet is that of `context`.
+/// Whose `traffic` is, whose flow has this hash; the packet is that of `context`.
 #[inline(always)]
-pub fn of(context: &XdpContext, traffic: &Traffic) -> Turn {
+pub fn of(context: &XdpContext, traffic: &Traffic, hash: u64) -> Turn {
     match traffic.kind {
         Kind::Syn => Turn::Syn,
-        Kind::Datagram => Turn::Datagram,
         Kind::Segment | Kind::Error => look_up(context, traffic),
+        Kind::Datagram | Kind::DatagramError => {
+            if memory::knows(hash, traffic.kind == Kind::Datagram) {
+                Turn::Remembered
+            } else {
+                Turn::Unknown
+            }
+        }
     }
 }
 

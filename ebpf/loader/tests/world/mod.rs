@@ -242,8 +242,19 @@ pub fn forwarded(
     to: NodeId,
     next: NodeId,
 ) -> Vec<u8> {
-    let hash = flow_hash(flow.0, flow.1, flow.2);
     let hops = u8::from(next != NodeId::NOBODY);
+    forwarded_on(inner, flow, to, next, hops)
+}
+
+/// The same, where it may be passed on `hops` times.
+pub fn forwarded_on(
+    inner: &[u8],
+    flow: (SocketAddr, SocketAddr, u8),
+    to: NodeId,
+    next: NodeId,
+    hops: u8,
+) -> Vec<u8> {
+    let hash = flow_hash(flow.0, flow.1, flow.2);
     let chain = chain(0, hops, [SELF, to, next], hash);
     let place = place(to);
     let source = SocketAddr::from((own(place), source_port(hash)));
