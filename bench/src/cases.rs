@@ -68,6 +68,8 @@ pub enum Task {
     /// Loads over ours alone, whose CPU is compared with that of [`crate::micro::floor`].
     Floor(Vec<Work>),
     Micro(Micro),
+    /// Packets through cables, with and without steering: see [`crate::packets`].
+    Packets,
     /// A simulated week of steering.
     Simulation,
 }
@@ -88,6 +90,8 @@ pub enum Metric {
     MemoryPerSession,
     /// Time of one operation, or of 10⁹ bytes where the unit says so.
     Time,
+    /// Packets in a second of one core's time.
+    Packets,
     /// What a week of steering came to: sessions cut, shares, moves, drains.
     Steering,
 }
@@ -129,6 +133,7 @@ pub fn all() -> Vec<Case> {
     all.extend(ourselves::micro());
     all.extend(ourselves::sessions());
     all.extend(steering::packets());
+    all.push(steering::throughput());
     all.push(steering::simulation());
     all
 }

@@ -5,6 +5,7 @@ pub mod cases;
 pub mod load;
 pub mod measure;
 pub mod micro;
+pub mod packets;
 pub mod peers;
 pub mod report;
 pub mod run;

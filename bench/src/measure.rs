@@ -157,15 +157,28 @@ fn pss_of_kb(pid: u32) -> Result<u64> {
 ///
 /// # Errors
 /// The kernel refuses.
-#[allow(unsafe_code)]
 pub fn pin_to(core: usize) -> Result<()> {
+    pin(0, core)
+}
+
+/// Runs another process, or a thread of the kernel, on one core alone.
+///
+/// # Errors
+/// There is no such process, or it stays where it is.
+pub fn pin_process_to(pid: u32, core: usize) -> Result<()> {
+    pin(i32::try_from(pid)?, core)
+}
+
+/// 0 is the calling thread.
+#[allow(unsafe_code)]
+fn pin(pid: libc::pid_t, core: usize) -> Result<()> {
     ensure!(core < libc::CPU_SETSIZE as usize, "there is no core {core}");
     // SAFETY: a cpu_set_t is an array of integers, for which zero is a value.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: `core` is within the set, as checked above.
     unsafe { libc::CPU_SET(core, &mut set) };
-    // SAFETY: the set is valid for reads of the size given; 0 is the calling thread.
-    let pinned = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
+    // SAFETY: the set is valid for reads of the size given.
+    let pinned = unsafe { libc::sched_setaffinity(pid, size_of_val(&set), &raw const set) };
     ensure!(
         pinned == 0,
         "core {core}: {}",

@@ -2,6 +2,7 @@
 
 mod machine;
 mod pace;
+mod packets;
 mod sample;
 mod simulation;
 mod unit;
@@ -14,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::cases::{self, Case, Path, Peer, Task};
 use crate::load::{Server, Work};
+use crate::micro::Micro;
 use crate::peers::{Binaries, Certificate, Driver, Ground, Programs};
 use crate::report::specification::Promise;
 use crate::report::{Finding, Recorded};
@@ -87,6 +89,7 @@ impl Unit {
         match &self.case.task {
             Task::Load(_) => 1.0 + self.peers.len() as f64,
             Task::Series(works) | Task::Floor(works) => 1.5 * works.len() as f64,
+            Task::Packets => 2.0,
             Task::Micro(_) | Task::Simulation => 1.0,
         }
     }
@@ -132,10 +135,25 @@ pub fn run(plan: &Plan) -> Result<Outcome> {
         );
         outcome.notes.extend(before.note(&name)?);
     }
+    outcome.notes.extend(beside_katran(&units));
     outcome.notes.push(steal.summary()?);
     let place = |case: &str| plan.cases.iter().position(|one| one.name == case);
     outcome.findings.sort_by_key(|found| place(&found.row.case));
     Ok(outcome)
+}
+
+/// What another balancer's authors measured of theirs, where a packet's cost was measured of ours.
+fn beside_katran(units: &[Unit]) -> Option<String> {
+    /// Nanoseconds by the kernel's test run, as Katran's documentation has them.
+    const TCP_V4: u32 = 101;
+    const UDP_V4: u32 = 119;
+    let costs = |unit: &Unit| matches!(unit.case.task, Task::Micro(Micro::Steer(_)));
+    units.iter().any(costs).then(|| {
+        format!(
+            "steer-*: Katran's published costs, by the same test run of the kernel: {TCP_V4} ns a TCP packet over IPv4, {UDP_V4} ns of UDP; \
+             on another machine, so that they say what is usual and no ratio is taken"
+        )
+    })
 }
 
 impl Plan {
@@ -217,7 +235,7 @@ fn lighter(case: &Case, is_promised: bool) -> Case {
             works.drain(inner);
         }
         Task::Load(Work::Idle { sessions }) => *sessions = IDLE_SESSIONS.min(*sessions),
-        Task::Load(_) | Task::Floor(_) | Task::Micro(_) | Task::Simulation => {}
+        Task::Load(_) | Task::Floor(_) | Task::Micro(_) | Task::Packets | Task::Simulation => {}
     }
     case
 }

@@ -1,4 +1,4 @@
-//! The cases of steering: what a packet costs, and a simulated week.
+//! The cases of steering: what a packet costs, how many a core carries, and a simulated week.
 
 use postern_ebpf::cost;
 
@@ -10,7 +10,10 @@ pub(super) fn packets() -> Vec<Case> {
     let mut cases: Vec<Case> = cost::Path::ALL
         .into_iter()
         .map(|path| {
-            let proves = "steering costs a packet less than the network stack behind it";
+            let proves = match path {
+                cost::Path::Account => "counting a packet costs little beside carrying it",
+                _ => "steering costs a packet less than the network stack behind it",
+            };
             operation(path.name(), proves, Micro::Steer(path), "ns")
         })
         .collect();
@@ -21,6 +24,20 @@ pub(super) fn packets() -> Vec<Case> {
         "ms",
     ));
     cases
+}
+
+pub(super) fn throughput() -> Case {
+    Case {
+        name: "steer-pps",
+        proves: "a core steers about as many packets as it forwards",
+        paths: &[Path::InProcess],
+        // Rows name what the kernel does with the same packets without steering.
+        peers: ITSELF,
+        task: Task::Packets,
+        metric: Metric::Packets,
+        unit: "k/s",
+        lower_is_better: false,
+    }
 }
 
 pub(super) fn simulation() -> Case {

@@ -46,7 +46,9 @@ fn cases_are_complete_and_names_are_their_own() {
         "steer-gue",
         "steer-gue-131k",
         "steer-lookup",
+        "steer-account",
         "steer-swap",
+        "steer-pps",
         "steer-sim",
     ];
     let all = all();

@@ -61,6 +61,7 @@ pub(super) fn columns(case: &Case) -> &'static [Column] {
         }
         Metric::MemoryPerSession => const { &[column("memory/session", "KB")] },
         Metric::Time => const { &[column("time", "µs")] },
+        Metric::Packets => const { &[column("packets", "k/s")] },
         Metric::Steering => {
             const {
                 &[
@@ -120,7 +121,7 @@ impl Sample {
                 ms(99.0),
             ],
             Metric::MemoryPerSession => vec![grown_kb / sessions(work) as f64],
-            Metric::Time | Metric::Steering => Vec::new(),
+            Metric::Time | Metric::Packets | Metric::Steering => Vec::new(),
         }
     }
 }
@@ -261,7 +262,10 @@ mod tests {
         };
         let work = Work::Idle { sessions: 100 };
         for case in cases::all() {
-            if matches!(case.metric, Metric::Time | Metric::Steering) {
+            if matches!(
+                case.metric,
+                Metric::Time | Metric::Packets | Metric::Steering
+            ) {
                 continue;
             }
             let figures = sample.figures(&case, &work);
@@ -273,7 +277,7 @@ mod tests {
                 Metric::Latency => 2.0,
                 Metric::SessionsPerSecond => 25.0,
                 Metric::MemoryPerSession => 50.0,
-                Metric::Time | Metric::Steering => 0.0,
+                Metric::Time | Metric::Packets | Metric::Steering => 0.0,
             };
             assert!(
                 (figures[0] / expected - 1.0).abs() < 0.01,
@@ -289,7 +293,9 @@ mod tests {
             let works = match case.task {
                 cases::Task::Load(work) => vec![work],
                 cases::Task::Series(works) | cases::Task::Floor(works) => works,
-                cases::Task::Micro(_) | cases::Task::Simulation => Vec::new(),
+                cases::Task::Micro(_) | cases::Task::Packets | cases::Task::Simulation => {
+                    Vec::new()
+                }
             };
             for work in works {
                 for scale in [0.001, 0.3] {

@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result};
 
 use super::pace::Allowance;
 use super::sample::{self, Sample};
-use super::simulation;
 use super::{Outcome, Unit};
+use super::{packets, simulation};
 use crate::cases::{Metric, Path, Task};
 use crate::load::{Direction, Latency, Measured, SelfCheck, Work};
 use crate::micro::{self, Micro};
@@ -29,6 +29,9 @@ pub(super) fn run(
     }
     if unit.case.task == Task::Simulation {
         return simulation::run(unit, allowance.pace.is_quick, outcome);
+    }
+    if unit.case.task == Task::Packets {
+        return packets::run(unit, allowance, outcome);
     }
     let ground = ground.context("relays need a ground to stand on")?;
     let mut contest = Contest::prepare(unit, ground, outcome)?;
@@ -138,7 +141,7 @@ impl<'a> Contest<'a> {
                     contest.contestants.push(floor);
                 }
             }
-            Task::Micro(_) | Task::Simulation => {}
+            Task::Micro(_) | Task::Packets | Task::Simulation => {}
         }
         Ok(contest)
     }
@@ -303,7 +306,7 @@ impl<'a> Contest<'a> {
                         rows(&part(&pair[0]), &pair[0], Some(&pair[1]));
                     }
                 }
-                Task::Load(_) | Task::Micro(_) | Task::Simulation => {
+                Task::Load(_) | Task::Micro(_) | Task::Packets | Task::Simulation => {
                     let (ours, peers) = self.contestants.split_first().expect("ours takes part");
                     let mut peers = peers.iter().filter(|peer| !peer.out).peekable();
                     if peers.peek().is_none() {

@@ -1,0 +1,287 @@
+//! Packets a second that one core carries between two ends of virtual cables: by the kernel alone, and with steering in both modes.
+
+mod cable;
+mod frame;
+mod generator;
+mod namespace;
+mod node;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::measure;
+use cable::{Cable, Counters};
+use frame::Frame;
+use generator::Generator;
+use namespace::Namespace;
+use node::Node;
+
+pub use frame::Protocol;
+
+/// Until queues and caches are as they stay.
+const RUN_UP: Duration = Duration::from_millis(30);
+
+/// Packets that may go another way than the one that is measured: the interfaces say a word themselves.
+const STRAYED_MAX: f64 = 0.01;
+
+/// Where packets go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Into the node's own stack, to a service that drops them.
+    Own,
+    /// Out again to another node: in a tunnel with steering, by a route without.
+    Forward,
+}
+
+/// Who decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The kernel alone; no program is attached.
+    Plain,
+    /// Steering, by the network stack.
+    Generic,
+    /// Steering, by the interface's driver.
+    Native,
+}
+
+/// What is measured in one turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traffic {
+    pub way: Way,
+    pub protocol: Protocol,
+}
+
+impl Traffic {
+    pub const ALL: [Self; 4] = [
+        Self::new(Way::Own, Protocol::Udp),
+        Self::new(Way::Own, Protocol::Syn),
+        Self::new(Way::Forward, Protocol::Udp),
+        Self::new(Way::Forward, Protocol::Syn),
+    ];
+
+    const fn new(way: Way, protocol: Protocol) -> Self {
+        Self { way, protocol }
+    }
+
+    /// Its name in rows.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match (self.way, self.protocol) {
+            (Way::Own, Protocol::Udp) => "self udp",
+            (Way::Own, Protocol::Syn) => "self syn",
+            (Way::Forward, Protocol::Udp) => "forward udp",
+            (Way::Forward, Protocol::Syn) => "forward syn",
+        }
+    }
+
+    /// What the kernel does with it where nothing is loaded.
+    #[must_use]
+    pub const fn without_steering(self) -> &'static str {
+        match self.way {
+            Way::Own => "not loaded",
+            Way::Forward => "ip_forward",
+        }
+    }
+}
+
+impl Mode {
+    pub const ALL: [Self; 3] = [Self::Plain, Self::Generic, Self::Native];
+
+    /// Its name in rows.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Generic => "generic",
+            Self::Native => "native",
+        }
+    }
+}
+
+/// What one turn came to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Turn {
+    /// Packets that arrived, in a second of the node's CPU time.
+    pub packets_per_second: f64,
+    /// Part of the time in which the node's thread ran.
+    pub busy: f64,
+    /// Part of the packets that found the node's queue full.
+    pub refused: f64,
+}
+
+/// A sender, a node, and a cable between them.
+#[derive(Debug)]
+pub struct Course {
+    // In the order in which they have to go.
+    generator: Generator,
+    node: Node,
+    cable: Cable,
+    traffic: Vec<(Traffic, Vec<Frame>)>,
+    sender_core: usize,
+    sender: Namespace,
+}
+
+impl Course {
+    /// The node works on one core, the sender on the other.
+    ///
+    /// # Errors
+    /// The process may not make networks or load programs, or the kernel lacks something.
+    pub fn set_up(node_core: usize, sender_core: usize) -> Result<Self> {
+        let sender = Namespace::new()?;
+        let node = Namespace::new()?;
+        let cable = Cable::lay(&sender, &node, node_core)?;
+        let ethernet = node.within(|| ethernet_of(&cable.node))?;
+        let node = Node::set_up(node, &cable.node)?;
+        let generator = sender.within(|| Generator::open(&cable.sender))?;
+        let traffic = Traffic::ALL.map(|traffic| {
+            let service = node::service(traffic.way);
+            (traffic, frame::flows(traffic.protocol, service, ethernet))
+        });
+        Ok(Self {
+            generator,
+            node,
+            cable,
+            traffic: traffic.into(),
+            sender_core,
+            sender,
+        })
+    }
+
+    /// Sends `traffic` for about as long as `time`, and sees what comes of it.
+    ///
+    /// # Errors
+    /// The interface does not take the mode, or packets went another way.
+    pub fn turn(&mut self, traffic: Traffic, mode: Mode, time: Duration) -> Result<Turn> {
+        let Self {
+            generator,
+            node,
+            cable,
+            sender,
+            ..
+        } = self;
+        let wish = match mode {
+            Mode::Plain => None,
+            Mode::Generic => Some(postern_ebpf::Mode::Generic),
+            Mode::Native => Some(postern_ebpf::Mode::Native),
+        };
+        let steering = wish.map(|wish| node.steer(traffic.way, &cable.node, wish));
+        let steering = steering.transpose()?;
+        let passing = (mode == Mode::Native).then(|| node.let_pass(sender, &cable.sender));
+        let passing = passing.transpose()?;
+        let frames = self.traffic.iter().find(|(of, _)| *of == traffic);
+        let (_, frames) = frames.context("all traffic has frames")?;
+        let stop = AtomicBool::new(false);
+        let core = self.sender_core;
+        let turn = std::thread::scope(|scope| {
+            let sending = scope.spawn(|| {
+                measure::pin_to(core)?;
+                generator.send_until(frames, &stop)
+            });
+            let turn = observe(cable, node, traffic.way, mode, time);
+            stop.store(true, Ordering::Relaxed);
+            match sending.join() {
+                Ok(sent) => sent.and(turn),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        });
+        drop((steering, passing));
+        turn.with_context(|| format!("{}, {}", traffic.name(), mode.name()))
+    }
+}
+
+/// What is seen at one moment.
+struct Look {
+    at: Instant,
+    cpu_ns: u64,
+    counters: Counters,
+    steered: (u64, u64),
+}
+
+impl Look {
+    fn take(cable: &mut Cable, node: &Node, way: Way) -> Result<Self> {
+        Ok(Self {
+            steered: node.steered(way)?,
+            counters: cable.counters()?,
+            cpu_ns: measure::cpu_ns(cable.worker)?,
+            at: Instant::now(),
+        })
+    }
+}
+
+fn observe(cable: &mut Cable, node: &Node, way: Way, mode: Mode, time: Duration) -> Result<Turn> {
+    std::thread::sleep(RUN_UP);
+    let before = Look::take(cable, node, way)?;
+    std::thread::sleep(time);
+    let after = Look::take(cable, node, way)?;
+    let counted = after.counters.since(before.counters);
+    let packets = match way {
+        Way::Own => counted.sent,
+        Way::Forward => counted.came_back,
+    };
+    let cpu_ns = after.cpu_ns.saturating_sub(before.cpu_ns);
+    let right = after.steered.0.saturating_sub(before.steered.0);
+    let wrong = after.steered.1.saturating_sub(before.steered.1);
+    let strayed = wrong as f64 > STRAYED_MAX * (right + wrong) as f64;
+    let is_steered = mode != Mode::Plain;
+    ensure!(
+        !(is_steered && strayed) && packets > 0 && cpu_ns > 0,
+        "packets went astray: {counted:?}, {right} were steered this way and {wrong} another"
+    );
+    let seconds = (after.at - before.at).as_secs_f64();
+    let offered = (counted.sent + counted.refused).max(1);
+    Ok(Turn {
+        packets_per_second: packets as f64 / (cpu_ns as f64 / 1e9),
+        busy: cpu_ns as f64 / 1e9 / seconds,
+        refused: counted.refused as f64 / offered as f64,
+    })
+}
+
+/// The address of an interface in the calling thread's namespace.
+fn ethernet_of(interface: &str) -> Result<[u8; 6]> {
+    let shown = std::process::Command::new("ip")
+        .args(["-brief", "link", "show", "dev", interface])
+        .output()
+        .context("ip, of Debian's package iproute2")?;
+    let shown = String::from_utf8(shown.stdout)?;
+    let text = shown.split_whitespace().nth(2).unwrap_or_default();
+    let bytes: Vec<u8> = text
+        .split(':')
+        .map_while(|byte| u8::from_str_radix(byte, 16).ok())
+        .collect();
+    let address = <[u8; 6]>::try_from(bytes);
+    address.map_err(|_| anyhow::anyhow!("{interface} has no address: {shown}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_arrive_on_every_way_in_every_mode_and_nothing_is_left() {
+        let mut course = Course::set_up(0, 1).unwrap();
+        for traffic in Traffic::ALL {
+            for mode in Mode::ALL {
+                let turn = course.turn(traffic, mode, RUN_UP).unwrap();
+                assert!(
+                    turn.packets_per_second > 10_000.0,
+                    "{traffic:?} {mode:?} {turn:?}"
+                );
+                assert!(turn.busy > 0.0 && turn.busy < 1.5, "{turn:?}");
+                assert!((0.0..1.0).contains(&turn.refused), "{turn:?}");
+            }
+        }
+        let worker = course.cable.worker;
+        drop(course);
+        let gone = || !std::path::Path::new(&format!("/proc/{worker}")).exists();
+        let begin = Instant::now();
+        while !gone() {
+            assert!(
+                begin.elapsed() < Duration::from_secs(10),
+                "the cable is still there"
+            );
+            std::thread::sleep(RUN_UP);
+        }
+    }
+}
