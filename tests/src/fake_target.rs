@@ -1,7 +1,7 @@
 //! A server that looks like RDP up to its TLS handshake, and misbehaves on request.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -107,8 +107,15 @@ impl FakeTarget {
     /// # Errors
     /// No port or no certificate.
     pub fn start(greeting: Greeting, work: Work) -> Result<Self> {
-        let listener =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port for a target")?;
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), greeting, work)
+    }
+
+    /// Listens on a free port of `ip`.
+    ///
+    /// # Errors
+    /// No port or no certificate.
+    pub fn start_at(ip: IpAddr, greeting: Greeting, work: Work) -> Result<Self> {
+        let listener = TcpListener::bind((ip, 0)).context("no port for a target")?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             behaviour: Mutex::new((greeting, work)),
@@ -179,6 +186,12 @@ impl FakeTarget {
     #[must_use]
     pub fn requests(&self) -> Vec<Vec<u8>> {
         lock(&self.shared.requests).clone()
+    }
+
+    /// What ended connections received so far, in the order in which they ended.
+    #[must_use]
+    pub fn all_received(&self) -> Vec<Received> {
+        lock(&self.shared.results).clone()
     }
 
     /// Waits until `number` connections (from 1) have ended their incoming side; what the last of

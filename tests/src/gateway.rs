@@ -4,24 +4,28 @@ mod audit;
 mod certificate;
 mod configuration;
 mod metrics;
+mod roles;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use postern_engine::trial::forbid_io_uring_in;
-use postern_parts::process::{Process, signal_process};
+use postern_parts::process::Process;
 use postern_parts::{port, wait};
-use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::Browser;
+use crate::machine::Machine;
 
 pub use audit::{Audit, Chained};
 pub use certificate::{Authority, write_certificate};
-pub use configuration::{Application, Certificate, Configuration, PASSWORD, Policy, User};
+pub use configuration::{
+    Application, Certificate, Configuration, PASSWORD, Policy, User, write_secret,
+};
 pub use metrics::Metrics;
 
 /// Until `/healthz` answers, and until one answer.
@@ -45,6 +49,8 @@ pub struct Gateway {
     pub host: String,
     metrics: SocketAddr,
     program: PathBuf,
+    /// Where it runs, unless here.
+    machine: Option<Arc<Machine>>,
     process: Option<Process>,
     configuration: Configuration,
     audit: PathBuf,
@@ -68,17 +74,49 @@ impl Gateway {
         Self::start_program(echo_program()?, configuration)
     }
 
+    /// Writes the configuration of a gateway for another machine, that browsers reach at `address`, and
+    /// starts nothing. What reaches it over a network, [`Gateway::launch`] too, is called there.
+    ///
+    /// # Errors
+    /// The configuration can't be written.
+    pub fn prepare_on(
+        machine: Arc<Machine>,
+        address: SocketAddr,
+        configuration: Configuration,
+    ) -> Result<Self> {
+        let mut gateway = Self::prepare(program()?, configuration)?;
+        gateway.address = address;
+        gateway.machine = Some(machine);
+        gateway.write_configuration()?;
+        Ok(gateway)
+    }
+
+    /// Writes the configuration and starts nothing; [`Gateway::serve`] is what would start.
+    ///
+    /// # Errors
+    /// The configuration can't be written.
+    pub fn prepare_here(configuration: Configuration) -> Result<Self> {
+        Self::prepare(program()?, configuration)
+    }
+
     fn start_program(program: PathBuf, configuration: Configuration) -> Result<Self> {
+        let mut gateway = Self::prepare(program, configuration)?;
+        gateway.launch()?;
+        Ok(gateway)
+    }
+
+    fn prepare(program: PathBuf, configuration: Configuration) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("postern-").tempdir()?;
         let audit = match &configuration.audit_directory {
             Some(directory) => directory.clone(),
             None => folder.path().join("state/audit"),
         };
-        let mut gateway = Self {
+        let gateway = Self {
             address: reached_at(configuration.listen.first(), port::free()?.port()),
             host: "localhost".to_owned(),
             metrics: port::free()?,
             program,
+            machine: None,
             process: None,
             configuration,
             audit,
@@ -86,7 +124,6 @@ impl Gateway {
         };
         write_certificate(gateway.folder.path(), &gateway.names())?;
         gateway.write_configuration()?;
-        gateway.launch()?;
         Ok(gateway)
     }
 
@@ -104,8 +141,7 @@ impl Gateway {
     /// # Errors
     /// As [`Gateway::start`].
     pub fn launch(&mut self) -> Result<()> {
-        let mut command = self.postern();
-        command.arg("serve").arg("--config").arg(self.file());
+        let command = self.serve();
         let log = self.folder.path().join("postern.log");
         let forbidden = self.configuration.io_uring_is_forbidden;
         let process = Process::start_changed("postern", &command, &log, |command| {
@@ -216,6 +252,14 @@ impl Gateway {
         Metrics::get(self.metrics)
     }
 
+    /// Whether routers should send packets here, as `GET /steer` says it: the status and the reason.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn announcement(&self) -> Result<(u16, String)> {
+        metrics::ask(self.metrics, "/steer")
+    }
+
     /// Folder of the configuration, the certificate and the state.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -242,49 +286,6 @@ impl Gateway {
             .pid())
     }
 
-    /// Process id of a role, `control` or `engine`, waiting for it.
-    ///
-    /// # Errors
-    /// There is none.
-    pub fn role(&self, role: &str) -> Result<u32> {
-        let parent = self.pid()?;
-        wait::until(role, START_PATIENCE, || {
-            Ok(child_with_argument(parent, role))
-        })
-    }
-
-    /// Stops a role where it stands, so that nothing that waits for it is answered.
-    ///
-    /// # Errors
-    /// There is none.
-    pub fn freeze(&self, role: &str) -> Result<()> {
-        signal_process(self.role(role)?, Signal::STOP);
-        Ok(())
-    }
-
-    /// Kills a role at once, and waits until it is dead; `serve` is to start it again.
-    ///
-    /// # Errors
-    /// There is none.
-    pub fn kill(&self, role: &str) -> Result<u32> {
-        let pid = self.role(role)?;
-        signal_process(pid, Signal::KILL);
-        wait::until("the death of a process", EFFECT, || {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            Ok((stat.is_empty() || stat.contains(") Z ")).then_some(()))
-        })?;
-        Ok(pid)
-    }
-
-    /// Tells `serve` to end.
-    ///
-    /// # Errors
-    /// It is not running.
-    pub fn terminate(&self) -> Result<()> {
-        signal_process(self.pid()?, Signal::TERM);
-        Ok(())
-    }
-
     /// Ends the gateway in order.
     ///
     /// # Errors
@@ -302,6 +303,14 @@ impl Gateway {
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("postern.log")).unwrap_or_default()
+    }
+
+    /// The command that runs it.
+    #[must_use]
+    pub fn serve(&self) -> Command {
+        let mut command = self.postern();
+        command.arg("serve").arg("--config").arg(self.file());
+        command
     }
 
     fn process_mut(&mut self) -> Result<&mut Process> {
@@ -333,7 +342,10 @@ impl Gateway {
     }
 
     fn postern(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = match &self.machine {
+            Some(machine) => machine.command(&self.program),
+            None => Command::new(&self.program),
+        };
         command.current_dir(self.folder.path());
         command
     }
@@ -387,19 +399,4 @@ fn reached_at(ip: Option<&IpAddr>, port: u16) -> SocketAddr {
         Some(ip) => *ip,
     };
     SocketAddr::new(ip, port)
-}
-
-/// The child of `parent` that has `argument` as its first argument.
-fn child_with_argument(parent: u32, argument: &str) -> Option<u32> {
-    let entries = std::fs::read_dir("/proc").ok()?;
-    let mut pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.find(|pid: &u32| {
-        let read = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
-        let status = String::from_utf8_lossy(&read("status")).into_owned();
-        let is_child = status.lines().any(|line| {
-            line.strip_prefix("PPid:")
-                .is_some_and(|of| of.trim() == parent.to_string())
-        });
-        is_child && read("cmdline").split(|byte| *byte == 0).nth(1) == Some(argument.as_bytes())
-    })
 }

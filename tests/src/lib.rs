@@ -7,10 +7,12 @@ mod drivers;
 pub mod duplex;
 pub mod fake_target;
 pub mod gateway;
+pub mod machine;
 pub mod memory;
 pub mod noise;
 pub mod players;
 pub mod scenario;
+pub mod sockets;
 
 pub use browserless::Browser;
 pub use fake_target::FakeTarget;

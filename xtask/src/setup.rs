@@ -21,6 +21,8 @@ pub enum Purpose {
     Xrdp,
     /// A native RDP client, to try servers without the gateway.
     System,
+    /// What the nodes of a cluster share.
+    Store,
     /// A real browser.
     Browser,
     /// The relays that ours is measured beside.
@@ -32,11 +34,12 @@ pub enum Purpose {
 impl Purpose {
     /// What building, showing and testing need; the bench's peers come with the bench, the kernel
     /// programs' compiler with `ebpf` and `ci`.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Build,
         Self::Shadow,
         Self::Xrdp,
         Self::System,
+        Self::Store,
         Self::Browser,
     ];
 }
@@ -104,7 +107,13 @@ fn packages(purpose: Purpose) -> Vec<Package> {
             package("xvfb", "an X display for that client"),
             package("xauth", "keeps other users off that display"),
             package("xdotool", "types and clicks there"),
+            package("iproute2", "networks of machines on one machine"),
+            package("ethtool", "makes their cables carry whole packets"),
+            package("util-linux", "runs programs on those machines"),
+            package("etcd-server", "where the nodes of a cluster meet"),
+            package("etcd-client", "somebody else who writes there"),
         ],
+        Purpose::Store => vec![package("etcd-server", "where the nodes of a cluster meet")],
         Purpose::Browser => vec![
             package("chromium", "the browser that the tests drive"),
             package("fonts-dejavu-core", "letters for its pages"),

@@ -31,8 +31,14 @@ pub struct Configuration {
     pub listen: Vec<IpAddr>,
     /// `auto`, `io_uring` or `epoll`; the default when empty.
     pub driver: &'static str,
+    /// `hash` or `load`; the default when empty.
+    pub placement: &'static str,
+    /// Where the kernel's programs are pinned, unless where the gateway does it by itself.
+    pub bpf_directory: Option<PathBuf>,
     /// The gateway's processes may set up no ring.
     pub io_uring_is_forbidden: bool,
+    /// More of the file, as it is written there.
+    pub sections: String,
 }
 
 /// An `[[application]]`.
@@ -207,9 +213,15 @@ impl Configuration {
         if !self.driver.is_empty() {
             writeln!(toml, "driver = \"{}\"", self.driver)?;
         }
+        if !self.placement.is_empty() {
+            writeln!(toml, "placement = \"{}\"", self.placement)?;
+        }
         writeln!(toml, "[certificate]\nchain_file = \"{shown}/chain.pem\"")?;
         writeln!(toml, "key_file = \"{shown}/key.pem\"")?;
         writeln!(toml, "[state]\ndirectory = \"{shown}/state\"")?;
+        if let Some(directory) = &self.bpf_directory {
+            writeln!(toml, "bpf_directory = \"{}\"", directory.display())?;
+        }
         writeln!(toml, "[metrics]\nlisten = \"{metrics}\"")?;
         writeln!(toml, "[audit]")?;
         if let Some(directory) = &self.audit_directory {
@@ -238,6 +250,7 @@ impl Configuration {
             writeln!(toml, "groups = {groups:?}")?;
             writeln!(toml, "password_hash_file = \"{}\"", hash_file.display())?;
         }
+        toml.push_str(&self.sections);
         Ok(toml)
     }
 }
@@ -274,7 +287,7 @@ impl Application {
 }
 
 /// Writes a file that its owner alone can read.
-pub(super) fn write_secret(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::io::Write as _;
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);

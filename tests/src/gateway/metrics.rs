@@ -9,6 +9,21 @@ use anyhow::{Context as _, Result, ensure};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Asks the port of measurements; the status and the whole answer.
+pub(super) fn ask(address: SocketAddr, path: &'static str) -> Result<(u16, String)> {
+    let mut socket = TcpStream::connect_timeout(&address, PATIENCE).context(path)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes())?;
+    let mut text = String::new();
+    socket.read_to_string(&mut text).context(path)?;
+    let status = text
+        .strip_prefix("HTTP/1.1 ")
+        .and_then(|rest| rest.get(..3));
+    let status = status.context("no answer of HTTP")?.parse()?;
+    Ok((status, text))
+}
+
 /// One look at `/metrics`.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -17,19 +32,13 @@ pub struct Metrics {
 
 impl Metrics {
     pub(super) fn get(address: SocketAddr) -> Result<Self> {
-        let mut socket = TcpStream::connect_timeout(&address, PATIENCE).context("/metrics")?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        let request =
-            format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        socket.write_all(request.as_bytes())?;
-        let mut text = String::new();
-        socket.read_to_string(&mut text).context("/metrics")?;
-        ensure!(text.starts_with("HTTP/1.1 200"), "/metrics: {text}");
+        let (status, text) = ask(address, "/metrics")?;
+        ensure!(status == 200, "/metrics: {text}");
         Ok(Self { text })
     }
 
     /// The samples of a metric: their labels as written, and their values.
-    fn samples(&self, name: &str) -> impl Iterator<Item = (&str, f64)> {
+    pub fn samples(&self, name: &str) -> impl Iterator<Item = (&str, f64)> {
         self.text.lines().filter_map(move |line| {
             let rest = line.strip_prefix(name)?;
             let (labels, value) = match rest.strip_prefix('{') {
