@@ -59,7 +59,8 @@ impl Kind {
 
     fn needs(self) -> &'static [Purpose] {
         match self {
-            Self::Unit | Self::Fuzz => &[Purpose::Build],
+            Self::Unit => &[Purpose::Build, Purpose::Store],
+            Self::Fuzz => &[Purpose::Build],
             Self::System => &[
                 Purpose::Build,
                 Purpose::Shadow,

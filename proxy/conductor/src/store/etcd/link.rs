@@ -338,7 +338,8 @@ mod tests {
         check("https://[fd00::1]:1", Ok(("fd00::1", 1, true)));
         check("http://[fd00::1]", Ok(("fd00::1", 2379, false)));
         check("10.0.0.1:2379", Err("neither"));
-        check("unix:///run/etcd", Err("neither"));
+        check("ftp://a", Err("neither"));
+        check("unix:///run/etcd", Err("not a URL"));
         check("http://a/b", Err("path"));
         check("http://a?b", Err("path"));
         check("http://user:password@a", Err("user"));
