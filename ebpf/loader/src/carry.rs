@@ -66,9 +66,9 @@ pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
         first = false;
         std::mem::swap(&mut key, &mut next);
         // SAFETY: key and value are as long as the map's, on all CPUs.
-        if unsafe { element(bpf_cmd::BPF_MAP_LOOKUP_ELEM, from, &key, &mut value) }? {
+        if unsafe { read(from, &key, &mut value) }? {
             // SAFETY: the same; `to` has the same keys and values.
-            unsafe { element(bpf_cmd::BPF_MAP_UPDATE_ELEM, to, &key, &mut value) }?;
+            unsafe { write(to, &key, &value) }?;
         }
     }
     Ok(())
@@ -106,20 +106,38 @@ unsafe fn following(map: BorrowedFd<'_>, key: Option<&[u8]>, next: &mut [u8]) ->
     }
 }
 
-/// Reads or writes an entry; false where it is gone or finds no room.
+/// Reads an entry; false where there is none.
 ///
 /// # Safety
 /// `key` and `value` are as long as the map's, the value on all CPUs.
-pub(crate) unsafe fn element(
+pub(crate) unsafe fn read(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
+    let command = bpf_cmd::BPF_MAP_LOOKUP_ELEM;
+    // SAFETY: as the caller promises; the kernel may write to the value.
+    unsafe { element(command, map, key, value.as_mut_ptr() as u64) }
+}
+
+/// Writes an entry; false where it finds no room.
+///
+/// # Safety
+/// As with [`read`].
+pub(crate) unsafe fn write(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<bool> {
+    let command = bpf_cmd::BPF_MAP_UPDATE_ELEM;
+    // SAFETY: as the caller promises; the kernel only reads the value.
+    unsafe { element(command, map, key, value.as_ptr() as u64) }
+}
+
+/// # Safety
+/// `key` is as long as the map's, and what `command` does at the address `value` is allowed.
+unsafe fn element(
     command: bpf_cmd,
     map: BorrowedFd<'_>,
     key: &[u8],
-    value: &mut [u8],
+    value: u64,
 ) -> io::Result<bool> {
     let mut attributes = zeroed();
     attributes.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
     attributes.__bindgen_anon_2.key = key.as_ptr() as u64;
-    attributes.__bindgen_anon_2.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
+    attributes.__bindgen_anon_2.__bindgen_anon_1.value = value;
     // SAFETY: as the caller promises, and both live across the call.
     match unsafe { call(command, &mut attributes) } {
         Ok(_) => Ok(true),

@@ -17,7 +17,7 @@ use crate::install::hook::hooks;
 use crate::maps::{Raw, counts, list_sources, put_source, remove_source};
 use crate::pins::{in_pin, refused};
 use crate::set::{Making, STEERING, Set};
-use crate::slot::Slot;
+use crate::slot::{Inner, Slot};
 use crate::{Error, Pins, kernel, newest, programs};
 
 /// Names of the two tables among the pins.
@@ -34,13 +34,6 @@ pub struct Steering {
     newest: Map,
     /// Whether these programs may still wait for their first table, while older ones steer.
     waiting: bool,
-}
-
-/// A table that is in force or not.
-struct Inner {
-    number: u32,
-    map: Array<MapData, Raw<Table>>,
-    descriptor: std::os::fd::OwnedFd,
 }
 
 impl std::fmt::Debug for Steering {
@@ -62,7 +55,7 @@ impl Steering {
         let [first, second] = TABLES;
         Ok(Self {
             slot: slot(&set)?,
-            tables: [Inner::open(&set, first)?, Inner::open(&set, second)?],
+            tables: [inner(&set, first)?, inner(&set, second)?],
             counts: set.map(abi::maps::COUNTS)?,
             sources: set.map(abi::maps::SOURCES)?,
             newest: set.map(abi::maps::NEWEST_GENERATION)?,
@@ -84,13 +77,11 @@ impl Steering {
         let in_force = self.slot.get().map_err(Error::System)?;
         let free = self
             .tables
-            .iter_mut()
+            .iter()
             .find(|table| Some(table.number) != in_force);
         let free = free.expect("two maps have not the same number");
-        free.map.set(0, Raw(*table), 0).map_err(in_table)?;
-        self.slot
-            .put(free.descriptor.as_fd())
-            .map_err(Error::System)?;
+        free.write(table).map_err(Error::System)?;
+        self.slot.put(free.map.as_fd()).map_err(Error::System)?;
         if self.waiting {
             take_over(&self.pins, &self.set)?;
             self.waiting = false;
@@ -113,8 +104,7 @@ impl Steering {
                 "a table that is not ours is in force",
             )
         })?;
-        let Raw(table) = table.map.get(&0, 0).map_err(in_table)?;
-        Ok(Some(table.settings))
+        table.settings().map(Some).map_err(Error::System)
     }
 
     /// What was counted under every verdict, by its number.
@@ -159,16 +149,8 @@ impl Steering {
     }
 }
 
-impl Inner {
-    fn open(set: &Set, name: &'static str) -> Result<Self, Error> {
-        let descriptor = set.map_descriptor(name)?;
-        let information = kernel::map_information(descriptor.as_fd()).map_err(Error::System)?;
-        Ok(Self {
-            number: information.id,
-            map: Array::try_from(set.map(name)?).map_err(in_table)?,
-            descriptor,
-        })
-    }
+fn inner(set: &Set, name: &str) -> Result<Inner, Error> {
+    Inner::of(set.map_descriptor(name)?).map_err(Error::System)
 }
 
 /// The place of the table in force.
@@ -203,9 +185,9 @@ fn settle(set: &Set) -> Result<(), Error> {
     let slot = slot(set)?;
     let in_force = slot.get().map_err(Error::System)?;
     for name in TABLES {
-        let table = Inner::open(set, name)?;
+        let table = inner(set, name)?;
         if Some(table.number) == in_force {
-            return slot.put(table.descriptor.as_fd()).map_err(Error::System);
+            return slot.put(table.map.as_fd()).map_err(Error::System);
         }
     }
     Ok(())
