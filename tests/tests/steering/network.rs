@@ -60,9 +60,13 @@ impl Network {
             // Answers come from whichever node has the connection.
             ("ipv4/conf/all/rp_filter", "0"),
             ("ipv4/conf/default/rp_filter", "0"),
-            // By addresses and ports, as routers in front of a service do.
-            ("ipv4/fib_multipath_hash_policy", "1"),
-            ("ipv6/fib_multipath_hash_policy", "1"),
+            // By protocol, addresses and ports, as routers in front of a service do. Policy 1 would trust
+            // the hash that Linux' own sockets give their packets, which no cable carries and which changes
+            // when a packet is sent again.
+            ("ipv4/fib_multipath_hash_policy", "3"),
+            ("ipv6/fib_multipath_hash_policy", "3"),
+            ("ipv4/fib_multipath_hash_fields", "0x37"),
+            ("ipv6/fib_multipath_hash_fields", "0x37"),
         ] {
             router.set(key, value)?;
         }
