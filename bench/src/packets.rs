@@ -20,8 +20,8 @@ use node::Node;
 
 pub use frame::Protocol;
 
-/// Until queues and caches are as they stay.
-const RUN_UP: Duration = Duration::from_millis(30);
+/// Until what is in queues has been worked on: the kernel tells the CPU time of a thread exactly once that has stopped.
+const SETTLED: Duration = Duration::from_millis(10);
 
 /// Packets that may go another way than the one that is measured: the interfaces say a word themselves.
 const STRAYED_MAX: f64 = 0.01;
@@ -172,20 +172,24 @@ impl Course {
         let passing = passing.transpose()?;
         let frames = self.traffic.iter().find(|(of, _)| *of == traffic);
         let (_, frames) = frames.context("all traffic has frames")?;
-        let stop = AtomicBool::new(false);
-        let core = self.sender_core;
-        let turn = std::thread::scope(|scope| {
+        let before = Look::take(cable, node, traffic.way)?;
+        let (core, stop) = (self.sender_core, AtomicBool::new(false));
+        std::thread::scope(|scope| {
             let sending = scope.spawn(|| {
                 measure::pin_to(core)?;
                 generator.send_until(frames, &stop)
             });
-            let turn = observe(cable, node, traffic.way, mode, time);
+            std::thread::sleep(time);
             stop.store(true, Ordering::Relaxed);
             match sending.join() {
-                Ok(sent) => sent.and(turn),
+                Ok(sent) => sent,
                 Err(panic) => std::panic::resume_unwind(panic),
             }
-        });
+        })?;
+        let wall = before.at.elapsed();
+        std::thread::sleep(SETTLED);
+        let after = Look::take(cable, node, traffic.way)?;
+        let turn = Turn::between(&before, &after, traffic.way, mode, wall);
         drop((steering, passing));
         turn.with_context(|| format!("{}, {}", traffic.name(), mode.name()))
     }
@@ -210,32 +214,30 @@ impl Look {
     }
 }
 
-fn observe(cable: &mut Cable, node: &Node, way: Way, mode: Mode, time: Duration) -> Result<Turn> {
-    std::thread::sleep(RUN_UP);
-    let before = Look::take(cable, node, way)?;
-    std::thread::sleep(time);
-    let after = Look::take(cable, node, way)?;
-    let counted = after.counters.since(before.counters);
-    let packets = match way {
-        Way::Own => counted.sent,
-        Way::Forward => counted.came_back,
-    };
-    let cpu_ns = after.cpu_ns.saturating_sub(before.cpu_ns);
-    let right = after.steered.0.saturating_sub(before.steered.0);
-    let wrong = after.steered.1.saturating_sub(before.steered.1);
-    let strayed = wrong as f64 > STRAYED_MAX * (right + wrong) as f64;
-    let is_steered = mode != Mode::Plain;
-    ensure!(
-        !(is_steered && strayed) && packets > 0 && cpu_ns > 0,
-        "packets went astray: {counted:?}, {right} were steered this way and {wrong} another"
-    );
-    let seconds = (after.at - before.at).as_secs_f64();
-    let offered = (counted.sent + counted.refused).max(1);
-    Ok(Turn {
-        packets_per_second: packets as f64 / (cpu_ns as f64 / 1e9),
-        busy: cpu_ns as f64 / 1e9 / seconds,
-        refused: counted.refused as f64 / offered as f64,
-    })
+impl Turn {
+    fn between(before: &Look, after: &Look, way: Way, mode: Mode, wall: Duration) -> Result<Self> {
+        let counted = after.counters.since(before.counters);
+        let packets = match way {
+            Way::Own => counted.sent,
+            Way::Forward => counted.came_back,
+        };
+        let cpu_ns = after.cpu_ns.saturating_sub(before.cpu_ns);
+        let right = after.steered.0.saturating_sub(before.steered.0);
+        let wrong = after.steered.1.saturating_sub(before.steered.1);
+        let strayed = wrong as f64 > STRAYED_MAX * (right + wrong) as f64;
+        let is_steered = mode != Mode::Plain;
+        ensure!(
+            !(is_steered && strayed) && packets > 0 && cpu_ns > 0,
+            "packets went astray: {counted:?}, {right} were steered this way and {wrong} another"
+        );
+        let cpu = cpu_ns as f64 / 1e9;
+        let offered = (counted.sent + counted.refused).max(1);
+        Ok(Self {
+            packets_per_second: packets as f64 / cpu,
+            busy: cpu / wall.as_secs_f64(),
+            refused: counted.refused as f64 / offered as f64,
+        })
+    }
 }
 
 /// The address of an interface in the calling thread's namespace.
@@ -263,7 +265,7 @@ mod tests {
         let mut course = Course::set_up(0, 1).unwrap();
         for traffic in Traffic::ALL {
             for mode in Mode::ALL {
-                let turn = course.turn(traffic, mode, RUN_UP).unwrap();
+                let turn = course.turn(traffic, mode, 3 * SETTLED).unwrap();
                 assert!(
                     turn.packets_per_second > 10_000.0,
                     "{traffic:?} {mode:?} {turn:?}"
@@ -281,7 +283,7 @@ mod tests {
                 begin.elapsed() < Duration::from_secs(10),
                 "the cable is still there"
             );
-            std::thread::sleep(RUN_UP);
+            std::thread::sleep(SETTLED);
         }
     }
 }

@@ -125,6 +125,7 @@ fn packages(purpose: Purpose) -> Vec<Package> {
             package("websockify", "WebSocket to TCP"),
             package("stunnel4", "TLS to TCP"),
             package("util-linux", "taskset, which keeps each to one core"),
+            package("iproute2", "networks that packets are counted between"),
         ],
         Purpose::Ebpf => {
             let mut packages = vec![

@@ -9,11 +9,13 @@ use super::{Cores, Outcome, Unit, sample};
 use crate::packets::{Course, Mode, Traffic, Turn};
 use crate::report::{Finding, Values};
 
-/// A turn is not shorter, for the kernel tells CPU time in ticks; nor does a longer one say more.
-const TURN_MIN: Duration = Duration::from_millis(150);
+/// A turn is not shorter, so that how it begins and ends is little of it; nor does a longer one say more.
+const TURN_MIN: Duration = Duration::from_millis(120);
 const TURN_MAX: Duration = Duration::from_millis(500);
-/// Of the time for a turn, what attaching and running up take.
-const OVERHEAD: f64 = 0.4;
+/// Until caches are as they stay.
+const WARM_UP: Duration = Duration::from_millis(30);
+/// Of the time for a turn, what attaching and letting go take.
+const OVERHEAD: f64 = 0.3;
 
 /// A node that is busy for less of the time has waited for the sender …
 const BUSY_MIN: f64 = 0.9;
@@ -30,10 +32,9 @@ pub(super) fn run(unit: &Unit, allowance: &Allowance, outcome: &mut Outcome) -> 
     let mut contests: Vec<Contest> = Traffic::ALL.map(Contest::new).into();
     let turns = (contests.len() * Mode::ALL.len()) as u32;
     let rounds = allowance.pace.rounds.max(ROUNDS_MIN) as u32;
-    let share = allowance.seconds / ((rounds + 1) * turns);
+    let share = allowance.seconds / (rounds * turns);
     let time = share.mul_f64(1.0 - OVERHEAD).clamp(TURN_MIN, TURN_MAX);
-    // What warms up need not be as long.
-    round(&mut course, &mut contests, TURN_MIN)?;
+    round(&mut course, &mut contests, WARM_UP)?;
     contests.iter_mut().for_each(Contest::forget);
     let mut done = 0;
     while allowance.goes_on(done) {

@@ -84,6 +84,9 @@ fn lines(ledger: &Ledger) -> Vec<Line> {
         beside("cut", "crashed nodes", &|tally| tally.lost_with_node as f64),
         beside("cut", "silent nodes", &|tally| tally.given_up as f64),
         beside("misplaced", "", &|tally| 100.0 * mean(&tally.misplaced)),
+        beside("share error", "p50", &|tally| {
+            100.0 * quantile(&tally.node_errors, 0.5)
+        }),
         beside("share error", "p99", &|tally| {
             100.0 * quantile(&tally.node_errors, 0.99)
         }),
@@ -112,6 +115,10 @@ fn notes(ledger: &Ledger, scale: Scale, seconds: f64) -> Vec<String> {
         format!(
             "{} nodes, {} sessions in {} h, {} at most at a time; simulated in {seconds:.0} s",
             scale.nodes, ledger.sessions, scale.hours, ledger.sessions_at_peak
+        ),
+        format!(
+            "{} nodes came, {} left; {} were not heard for a while, and to {} came no table for a while",
+            ledger.joined, ledger.left, ledger.silences, ledger.delays
         ),
         format!(
             "{} crashes, {} nodes without room, {} drains ({} emptied by the end), {} tables, {} second hops staged",

@@ -27,7 +27,13 @@ pub struct Ledger {
     pub tables: u64,
     /// Changes of second hops.
     pub stages: u64,
+    /// Nodes that came, and that left when they were empty.
+    pub joined: u64,
+    pub left: u64,
     pub crashes: u64,
+    /// Times that nobody heard a node, and that no table came to one.
+    pub silences: u64,
+    pub delays: u64,
     /// Drains that were begun.
     pub drains: u64,
     /// Seconds until a draining node got a fiftieth of the new sessions that it had got.

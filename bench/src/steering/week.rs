@@ -151,6 +151,7 @@ impl Week {
             self.cluster.admit(id(number), machine.weight()?, now)?;
             machine.start();
             machine.is_member = true;
+            self.ledger.joined += 1;
             return Ok(());
         }
         if !machine.is_member || !machine.is_alive {
@@ -180,8 +181,14 @@ impl Week {
                 self.ledger.crashes += 1;
                 self.crash(number);
             }
-            Event::Silence { ticks } => machine.silent_until = tick + ticks,
-            Event::Late { ticks } => machine.late_until = tick + ticks,
+            Event::Silence { ticks } => {
+                machine.silent_until = tick + ticks;
+                self.ledger.silences += 1;
+            }
+            Event::Late { ticks } => {
+                machine.late_until = tick + ticks;
+                self.ledger.delays += 1;
+            }
             Event::Busy { part, ticks } => {
                 machine.busy = part;
                 machine.busy_until = tick + ticks;

@@ -54,6 +54,7 @@ impl Week {
                 machine.down_until = self.tick + RESTART_TICKS;
                 if draining.after == After::Leave {
                     machine.is_member = false;
+                    self.ledger.left += 1;
                     self.cluster.remove(id(number))?;
                 }
             }
