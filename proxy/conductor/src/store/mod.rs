@@ -64,10 +64,12 @@ pub enum Event {
     Complete(Revision),
 }
 
-/// Whether what is known of the store is what is in it.
+/// Whether what changes in the store is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
+    /// As it happens; what happened before is on its way.
     Up { since: Instant },
+    /// What was told may be old.
     Lost { since: Instant, why: String },
 }
 

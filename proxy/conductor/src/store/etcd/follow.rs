@@ -55,11 +55,8 @@ impl Follower {
 
     /// The next change; waits for it. Given up half-way, it loses none.
     pub async fn next(&mut self) -> Event {
-        match self.events.recv().await {
-            Some(event) => event,
-            // The task ends with its runtime alone.
-            None => std::future::pending().await,
-        }
+        let event = self.events.recv().await;
+        event.expect("the task follows for as long as this is there")
     }
 
     /// Whether what was told is all that there is.

@@ -51,7 +51,7 @@ pub(super) struct Live {
 #[derive(Debug)]
 pub(super) struct Link {
     members: Vec<Member>,
-    tls: Option<Arc<ClientConfig>>,
+    access: Access,
     live: Mutex<Option<Live>>,
     /// How many connections have been tried. Held while one is: everybody waits for the same.
     tried: tokio::sync::Mutex<u64>,
@@ -66,11 +66,12 @@ impl Link {
         if members.is_empty() {
             return Err(StoreError::Settings("etcd has no endpoints".to_owned()));
         }
-        let secure = members.iter().any(|member| member.secure);
-        let tls = secure.then(|| tls::configure(access)).transpose()?;
+        if members.iter().any(|member| member.secure) {
+            tls::configure(access)?;
+        }
         Ok(Self {
             members,
-            tls,
+            access: access.clone(),
             live: Mutex::new(None),
             tried: tokio::sync::Mutex::new(0),
         })
@@ -100,15 +101,18 @@ impl Link {
                     *self.held() = Some(live.clone());
                     return Ok(live);
                 }
-                Ok(Err(error)) => last = format!("{}: {}", member.url, in_full(&error)),
+                Ok(Err(why)) => last = format!("{}: {why}", member.url),
                 Err(_) => last = format!("{}: no answer in time", member.url),
             }
         }
         Err(StoreError::Unreachable(last))
     }
 
-    async fn connect(&self, member: &Member) -> Result<Channel, tonic::transport::Error> {
-        let (target, tls) = (member.clone(), self.tls.clone());
+    async fn connect(&self, member: &Member) -> Result<Channel, String> {
+        let target = member.clone();
+        // Read anew for each connection: certificates are renewed while the gateway runs.
+        let tls = member.secure.then(|| tls::configure(&self.access));
+        let tls = tls.transpose().map_err(|error| in_full(&error))?;
         let connector = tower::service_fn(move |_: Uri| {
             let (target, tls) = (target.clone(), tls.clone());
             async move { target.open(tls).await.map(TokioIo::new) }
@@ -119,6 +123,7 @@ impl Link {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .connect_with_connector(connector)
             .await
+            .map_err(|error| in_full(&error))
     }
 
     /// Gives `live` up: the next one is to another endpoint.
@@ -307,7 +312,7 @@ impl Member {
     async fn open(&self, tls: Option<Arc<ClientConfig>>) -> io::Result<Box<dyn Io>> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         stream.set_nodelay(true)?;
-        let (true, Some(tls)) = (self.secure, tls) else {
+        let Some(tls) = tls else {
             return Ok(Box::new(stream));
         };
         let name = ServerName::try_from(self.host.clone()).map_err(io::Error::other)?;

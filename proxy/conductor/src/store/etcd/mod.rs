@@ -56,7 +56,7 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    /// Reads the files that `access` names. Connects when something is asked.
+    /// Checks what `access` names. Connects when something is asked, and reads the files for it anew.
     ///
     /// # Errors
     /// What was configured can't be.

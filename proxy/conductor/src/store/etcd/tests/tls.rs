@@ -91,6 +91,20 @@ async fn only_who_has_a_certificate_reaches_an_etcd_that_has_one() {
     check(with(&url, &ca_file, None)).await;
     check(with(&url, &ca_file, Some(&foreign))).await;
     check(with(&url, &foreign_ca, Some(&own))).await;
+    // A certificate that is renewed in its place is the next connection's.
+    let (renewed, renewed_key) = certify(folder, "renewed", &theirs);
+    let waiting = etcd_of(
+        &with(
+            &url,
+            &ca_file,
+            Some(&(renewed.clone(), renewed_key.clone())),
+        ),
+        1,
+    );
+    assert!(waiting.read(&key("table")).await.is_err());
+    std::fs::copy(&own.0, &renewed).unwrap();
+    std::fs::copy(&own.1, &renewed_key).unwrap();
+    assert!(waiting.read(&key("table")).await.unwrap().is_some());
     // The certificate is not that of this name.
     let named = url.replace("127.0.0.1", "localhost");
     check(with(&named, &ca_file, Some(&own))).await;
