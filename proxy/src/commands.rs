@@ -30,6 +30,9 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Audit {
             action: Audit::Verify { directory, keys },
         } => verify(&directory, keys.as_deref()),
+        Command::Audit {
+            action: Audit::Reconcile { directory, json },
+        } => reconcile(&directory, json),
         Command::HashPassword => hash_password(),
         Command::Manual => print(&postern_control::config::manual_markdown()),
         Command::Schema => print(&postern_control::config::schema_json()),
@@ -248,6 +251,20 @@ fn verify(directory: &Path, keys: Option<&Path>) -> Result<ExitCode> {
         .map_err(|error| anyhow::anyhow!(error.in_full()))?;
     print(&format!("{report}\n"))?;
     Ok(if report.holds() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn reconcile(directory: &Path, json: bool) -> Result<ExitCode> {
+    let found = audit::reconcile(directory).map_err(|error| anyhow::anyhow!(error.in_full()))?;
+    if json {
+        say(&serde_json::to_string_pretty(&found)?)?;
+    } else {
+        say(&found.to_string())?;
+    }
+    Ok(if found.holds() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

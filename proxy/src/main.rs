@@ -140,6 +140,15 @@ enum Audit {
         #[arg(long, value_name = "FILE")]
         keys: Option<PathBuf>,
     },
+    /// Hold what connections carried against what the kernel counted of them (`[accounting]`)
+    Reconcile {
+        /// Folder of the audit trail
+        #[arg(long, value_name = "FOLDER", default_value = "/var/lib/postern/audit")]
+        directory: PathBuf,
+        /// Print what was found as JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> ExitCode {

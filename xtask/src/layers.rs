@@ -72,6 +72,7 @@ const ARROWS: &[(&str, Arrows)] = &[
             "postern-conductor",
             "postern-steering",
             "postern-ebpf",
+            "postern-ebpf-abi",
             "postern-web",
         ]),
     ),

@@ -1,13 +1,15 @@
-//! The audit trail on disk: going on after a crash, control's own chain, checkpoints, verification.
+//! The audit trail on disk: going on after a crash, control's own chain, checkpoints, verification, reconciliation.
 
 mod checkpoints;
 mod journal;
+mod reconcile;
 mod recover;
 mod tail;
 mod verify;
 
 pub(crate) use checkpoints::{Checkpoints, remember_keys};
 pub use journal::Journal;
+pub use reconcile::reconcile;
 pub use recover::{Recovered, recover};
 pub use verify::{ChainReport, Report, verify};
 

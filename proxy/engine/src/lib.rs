@@ -11,6 +11,7 @@ pub mod net;
 pub mod relay;
 pub mod resources;
 mod settle;
+mod tcp_info;
 #[cfg(any(test, feature = "trial"))]
 pub mod trial;
 

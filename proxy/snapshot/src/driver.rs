@@ -38,4 +38,7 @@ pub struct EngineInfo {
     pub driver: String,
     /// Whether the kernel can carry TLS records (kTLS): `yes` or `no`.
     pub kernel_tls: String,
+    /// How new connections come to cores: by the kernel's `hash`, by `load`, or by the hash since
+    /// placement by load is `unavailable`.
+    pub placement: String,
 }

@@ -182,7 +182,7 @@ fn write(
         pid: std::process::id(),
         cores: cores.len(),
         version: node.state.load().rules.version,
-        info: node.info.clone(),
+        info: node.info.get().cloned().unwrap_or_default(),
         sessions: node.ledger.sessions(),
     };
     let timeout = stream.set_write_timeout(Some(WRITE_MAX));

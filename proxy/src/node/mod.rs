@@ -1,16 +1,18 @@
 //! The engine process: what all its cores share, and how it starts, follows control and ends.
 
 mod carriage;
+mod cpu;
 mod ledger;
 mod link;
+mod placement;
 mod spool;
 mod start;
 mod worker;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, SyncSender};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -22,6 +24,7 @@ use postern_snapshot::{CoreMetrics, EngineInfo, ToControl};
 pub use start::run;
 
 use ledger::Ledger;
+use placement::Announcer;
 
 /// What the engine process is told on its command line: the rest comes from control.
 #[derive(Debug, Clone)]
@@ -35,8 +38,8 @@ struct Node {
     /// Swapped whole; a core that has loaded it works on undisturbed.
     state: ArcSwap<State>,
     ledger: Ledger,
-    /// What this process runs on.
-    info: EngineInfo,
+    /// What this process runs on; set before anybody asks.
+    info: OnceLock<EngineInfo>,
     /// To control. Never waited for: what does not fit is counted and told again by `Hello`.
     outbox: SyncSender<ToControl>,
     outbox_losses: AtomicU64,
@@ -56,6 +59,8 @@ enum Command {
         stored: Option<postern_access::Fingerprint>,
     },
     Metrics(Sender<CoreMetrics>),
+    /// Publish the core's load from now on.
+    Announce(Box<Announcer>),
     /// Take nothing more, tell every session, and end.
     Drain,
 }

@@ -1,11 +1,12 @@
 //! Start and end of the engine process.
 
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{Receiver, channel, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -22,6 +23,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::link::{self, Messages};
+use super::placement::{self, Choice};
 use super::spool::Spool;
 use super::worker::Worker;
 use super::{Command, CoreHandle, Cores, EngineArguments, Ledger, Node};
@@ -64,14 +66,7 @@ pub fn run(arguments: &EngineArguments) -> Result<()> {
     let node = Arc::new(Node {
         state: ArcSwap::from_pointee(state),
         ledger: Ledger::new(descriptors),
-        info: EngineInfo {
-            driver: kind.name().to_owned(),
-            kernel_tls: match relay::ktls::available() {
-                Ok(()) => "yes",
-                Err(_) => "no",
-            }
-            .to_owned(),
-        },
+        info: OnceLock::new(),
         outbox,
         outbox_losses: AtomicU64::new(0),
         began: Instant::now(),
@@ -79,7 +74,19 @@ pub fn run(arguments: &EngineArguments) -> Result<()> {
         draining: AtomicBool::new(false),
     });
     node.renew_lease();
-    let (handles, threads) = start_cores(&node, kind, &cores, &listen)?;
+    let (handles, threads, sockets) = start_cores(&node, kind, &cores, &listen)?;
+    let placement = place(&node, &cores, &handles, &sockets, &listen);
+    // A listener that nobody accepts from would go on taking connections.
+    drop(sockets);
+    node.info.get_or_init(|| EngineInfo {
+        driver: kind.name().to_owned(),
+        kernel_tls: match relay::ktls::available() {
+            Ok(()) => "yes",
+            Err(_) => "no",
+        }
+        .to_owned(),
+        placement: placement.label().to_owned(),
+    });
     let (driver, records) = (kind.name(), Library::in_use().name());
     tracing::info!(driver, records, ?cores, ?listen, "the engine is up");
     end_on_signal(node.clone(), handles.clone())?;
@@ -128,12 +135,39 @@ fn chosen_cores(wanted: &[usize]) -> Result<Vec<usize>> {
 
 type CoreThread = std::thread::JoinHandle<Result<(), postern_engine::EngineError>>;
 
+/// Lets the kernel place new connections by load, where that is configured.
+fn place(
+    node: &Node,
+    cores: &[usize],
+    handles: &Cores,
+    sockets: &[OwnedFd],
+    listen: &[SocketAddr],
+) -> Choice {
+    let Some(pins) = node.state.load().snapshot.placement.clone() else {
+        return Choice::Hash;
+    };
+    if let [_, others @ ..] = listen
+        && !others.is_empty()
+    {
+        tracing::warn!(
+            ?others,
+            "the kernel's hash places what comes to other addresses than the first"
+        );
+    }
+    let (choice, announcers) = placement::join(&pins, cores, sockets);
+    for (handle, announcer) in handles.iter().zip(announcers) {
+        handle.send(Command::Announce(Box::new(announcer)));
+    }
+    choice
+}
+
+/// Starts every core; with them comes a socket of each that listens on the first address.
 fn start_cores(
     node: &Arc<Node>,
     kind: Kind,
     cores: &[usize],
     listen: &[SocketAddr],
-) -> Result<(Cores, Vec<CoreThread>)> {
+) -> Result<(Cores, Vec<CoreThread>, Vec<OwnedFd>)> {
     let mut handles = Vec::with_capacity(cores.len());
     let mut threads = Vec::with_capacity(cores.len());
     let (ready, started) = channel();
@@ -143,6 +177,7 @@ fn start_cores(
         handles.push(CoreHandle { commands, button });
         let life = CoreLife {
             core: *core,
+            place: handles.len() - 1,
             node: node.clone(),
             listen: listen.to_vec(),
             audit: node.state.load().snapshot.audit.directory.clone(),
@@ -153,9 +188,10 @@ fn start_cores(
         })?);
     }
     drop(ready);
+    let mut sockets = Vec::with_capacity(cores.len());
     for _ in cores {
         match started.recv() {
-            Ok(Ok(())) => {}
+            Ok(Ok(socket)) => sockets.push(socket),
             Ok(Err(error)) => return Err(error),
             Err(_) => {
                 threads.into_iter().try_for_each(end_of)?;
@@ -163,12 +199,18 @@ fn start_cores(
             }
         }
     }
-    Ok((Arc::new(handles), threads))
+    sockets.sort_by_key(|(place, _)| *place);
+    let sockets = sockets.into_iter().map(|(_, socket)| socket).collect();
+    Ok((Arc::new(handles), threads, sockets))
 }
+
+/// A core is up: its place among the cores, and one more descriptor of its first listener.
+type Up = (usize, OwnedFd);
 
 /// What one core needs to live.
 struct CoreLife {
     core: usize,
+    place: usize,
     node: Arc<Node>,
     listen: Vec<SocketAddr>,
     audit: PathBuf,
@@ -179,10 +221,15 @@ impl CoreLife {
         self,
         wire: Wire,
         commands: Receiver<Command>,
-        ready: std::sync::mpsc::Sender<Result<()>>,
+        ready: std::sync::mpsc::Sender<Result<Up>>,
     ) {
         let relay_lost = Rc::new(Stop::default());
-        let (worker, listeners, doorbell) = match self.open(wire, &relay_lost).await {
+        let opened = self.open(wire, &relay_lost).await.and_then(|opened| {
+            let first = opened.1.first().context("no address to listen on")?;
+            let socket = first.as_fd().try_clone_to_owned()?;
+            Ok((opened, socket))
+        });
+        let ((worker, listeners, doorbell), socket) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 // The starter waits for one answer a core.
@@ -191,11 +238,12 @@ impl CoreLife {
             }
         };
         for listener in listeners {
-            let worker = worker.clone();
-            front::spawn(async move { worker.accept(listener).await });
+            let (worker, listener) = (worker.clone(), Rc::new(listener));
+            worker.listens(&listener);
+            front::spawn(async move { worker.accept(&listener).await });
         }
         // As above.
-        let _ = ready.send(Ok(()));
+        let _ = ready.send(Ok((self.place, socket)));
         drop(ready);
         let obeyed = worker.obey(doorbell, &commands);
         or(obeyed, async { drop(relay_lost.raised().await) }).await;
@@ -230,10 +278,11 @@ impl CoreLife {
             }
         });
         let worker = Worker::new(self.core, self.node.clone(), spool, relay);
+        let segment_bytes_max = self.node.state.load().snapshot.segment_bytes_max;
         let listeners = self
             .listen
             .iter()
-            .map(|address| Listener::bind(*address))
+            .map(|address| Listener::bind_limited(*address, segment_bytes_max))
             .collect::<Result<_, _>>()?;
         Ok((worker, listeners, wire.connect()?))
     }

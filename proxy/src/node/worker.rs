@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ use postern_snapshot::{CoreMetrics, Histogram, LiveSession, ToControl};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::carriage::Carriage;
+use super::placement::{Announcer, PUBLISH};
 use super::spool::Spool;
 use super::{Command, Node, ledger};
 
@@ -53,6 +55,7 @@ struct Inner {
     /// Every connection of the core, to be cut off when the core ends.
     stops: RefCell<HashMap<u64, Rc<Stop>>>,
     stops_made: Cell<u64>,
+    listeners: RefCell<Vec<Weak<Listener>>>,
 }
 
 struct Live {
@@ -96,21 +99,21 @@ impl Worker {
             random: SystemRandom::new(),
             stops: RefCell::default(),
             stops_made: Cell::new(0),
+            listeners: RefCell::default(),
         }))
     }
 
+    /// Counts what waits at a listener among what the core has to do, for as long as it listens.
+    pub(super) fn listens(&self, listener: &Rc<Listener>) {
+        let listener = Rc::downgrade(listener);
+        self.0.listeners.borrow_mut().push(listener);
+    }
+
     /// Accepts connections until the node drains.
-    pub(super) async fn accept(&self, listener: Listener) {
+    pub(super) async fn accept(&self, listener: &Listener) {
         loop {
             match listener.accept().await {
-                _ if self
-                    .0
-                    .node
-                    .draining
-                    .load(std::sync::atomic::Ordering::Relaxed) =>
-                {
-                    return;
-                }
+                _ if self.0.node.draining.load(Ordering::Relaxed) => return,
                 Ok((stream, source, local)) => {
                     let worker = self.clone();
                     // A socket of both families shows IPv4 peers, and itself, as mapped addresses.
@@ -152,9 +155,12 @@ impl Worker {
                         metrics.tls_handshakes_live = self.0.handshakes.get().into();
                         self.0.spool.measure(&mut metrics);
                         add_relay(&mut metrics, &self.0.relay.tally());
-                        metrics.tls_handshakes_live = u64::from(self.0.handshakes.get());
                         // The link may have stopped waiting.
                         let _ = reply.send(metrics);
+                    }
+                    Command::Announce(announcer) => {
+                        let worker = self.clone();
+                        front::spawn(async move { worker.announce(*announcer).await });
                     }
                     Command::Drain => {
                         for live in self.0.live.borrow().values() {
@@ -165,6 +171,23 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Publishes what the core has to do, until it ends or the kernel takes no more of it.
+    async fn announce(&self, mut announcer: Announcer) {
+        let is_draining = || self.0.node.draining.load(Ordering::Relaxed);
+        while !is_draining() && announcer.announce(self.connections() + self.waiting()) {
+            clock::sleep(PUBLISH).await;
+        }
+    }
+
+    /// Connections that wait to be accepted.
+    fn waiting(&self) -> u64 {
+        let listeners = self.0.listeners.borrow();
+        let listeners = listeners.iter().filter_map(Weak::upgrade);
+        listeners
+            .map(|listener| u64::from(listener.waiting()))
+            .sum()
     }
 
     /// Connections that have not ended.

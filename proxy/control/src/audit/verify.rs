@@ -257,7 +257,7 @@ fn check_chain(directory: &Path, name: &str, path: &Path) -> io::Result<ChainRep
 }
 
 /// Whole lines of a file, one in memory at a time.
-struct Lines {
+pub(super) struct Lines {
     file: Option<BufReader<File>>,
     bytes_max: usize,
     /// Of the last line, from 1.
@@ -268,7 +268,7 @@ struct Lines {
 
 impl Lines {
     /// A file that is not there has no lines.
-    fn open(path: &Path, bytes_max: usize) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, bytes_max: usize) -> io::Result<Self> {
         let file = match File::open(path) {
             Ok(file) => Some(BufReader::new(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -284,7 +284,7 @@ impl Lines {
 
     /// The next line without its line feed. One that is too long or not text comes back cut or
     /// changed, so that no check holds for it.
-    fn next(&mut self) -> io::Result<Option<String>> {
+    pub(super) fn next(&mut self) -> io::Result<Option<String>> {
         let Some(file) = &mut self.file else {
             return Ok(None);
         };

@@ -69,6 +69,7 @@ fn epoll_info() -> EngineInfo {
     EngineInfo {
         driver: "epoll".to_owned(),
         kernel_tls: "no".to_owned(),
+        placement: "hash".to_owned(),
     }
 }
 
@@ -336,7 +337,9 @@ async fn what_the_engine_runs_on_is_served() {
     .await;
     let text = crate::metrics::text(&running.site).await;
     assert!(
-        text.contains("postern_engine_info{driver=\"epoll\",kernel_tls=\"no\"} 1"),
+        text.contains(
+            "postern_engine_info{driver=\"epoll\",kernel_tls=\"no\",placement=\"hash\"} 1"
+        ),
         "{text}"
     );
 }

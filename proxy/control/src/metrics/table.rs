@@ -26,7 +26,7 @@ pub(super) enum Value {
     Gauge(fn(&Own) -> i64),
     Results(fn(&Own) -> &[(&'static str, u64)]),
     /// Always 1: what it says is in its labels.
-    Info(fn(&EngineInfo) -> [(&'static str, &str); 2]),
+    Info(fn(&EngineInfo) -> [(&'static str, &str); 3]),
 }
 
 use Value::{
@@ -178,11 +178,12 @@ pub(super) static METRICS: [Metric; 35] = [
     ),
     metric(
         "postern_engine_info",
-        "1; what the engine runs on: `driver` is `io_uring` or `epoll`, `kernel_tls` says whether the kernel carries TLS records",
+        "1; what the engine runs on: `driver` is `io_uring` or `epoll`, `kernel_tls` says whether the kernel carries TLS records, `placement` how new connections come to cores: by the kernel's `hash`, by `load`, or by the hash since placement by load is `unavailable`",
         Info(|info| {
             [
                 ("driver", info.driver.as_str()),
                 ("kernel_tls", info.kernel_tls.as_str()),
+                ("placement", info.placement.as_str()),
             ]
         }),
     ),
@@ -264,7 +265,7 @@ impl Value {
             CoreDirections(_) => "`core`, `direction`",
             CoreReasons(_) => "`core`, `reason`",
             Results(_) => "`result`",
-            Info(_) => "`driver`, `kernel_tls`",
+            Info(_) => "`driver`, `kernel_tls`, `placement`",
             Counter(_) | Gauge(_) => "",
         }
     }

@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 pub use stream::Stream;
 
 use crate::front::{self, Kind};
+use crate::tcp_info::TcpInfo;
 use crate::{EngineError, clock};
 use stream::Carried;
 
@@ -65,6 +66,12 @@ impl Listener {
             Listening::Ring(listener, _) => Ok(listener.local_addr()?),
             Listening::Epoll(listener) => listener.local_addr(),
         }
+    }
+
+    /// Connections that wait to be accepted.
+    #[must_use]
+    pub fn waiting(&self) -> u32 {
+        TcpInfo::of(self.as_fd()).map_or(0, |info| info.backlog())
     }
 
     /// The next connection, with its remote and local address.

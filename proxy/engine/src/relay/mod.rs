@@ -19,4 +19,6 @@ mod timers;
 pub use handle::{Carriage, Delivery, Relay, start};
 
 #[cfg(test)]
+mod stream_tests;
+#[cfg(test)]
 mod tests;

@@ -29,7 +29,7 @@ const GOODBYE: Goodbye = Goodbye {
 };
 
 /// Runs `work` on a core of each kind, beside a relay of the same kind that must end well afterwards.
-fn on_each_relay<F, W>(work: F)
+pub(super) fn on_each_relay<F, W>(work: F)
 where
     F: Fn(Relay) -> W + Send + Copy + 'static,
     W: Future<Output = ()> + 'static,
@@ -44,7 +44,7 @@ where
 }
 
 /// A connection: the peer's end, and the one that is given to the relay.
-fn connection() -> (TcpStream, OwnedFd) {
+pub(super) fn connection() -> (TcpStream, OwnedFd) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
     let peer = TcpStream::connect(listener.local_addr().expect("address")).expect("connects");
     let (ours, _) = listener.accept().expect("accepts");
@@ -62,11 +62,11 @@ fn unix_connection() -> (UnixStream, OwnedFd) {
     (peer, ours.into())
 }
 
-fn passthrough() -> Flow {
+pub(super) fn passthrough() -> Flow {
     Flow::passthrough(Times::default())
 }
 
-fn framed() -> Flow {
+pub(super) fn framed() -> Flow {
     let limits = DecoderLimits {
         frame_bytes_max: 1 << 20,
     };
@@ -80,12 +80,12 @@ fn framed() -> Flow {
     Flow::framed(Line::Plain, Line::Plain, framing, times, goodbye)
 }
 
-async fn in_time<T>(work: impl Future<Output = T>) -> T {
+pub(super) async fn in_time<T>(work: impl Future<Output = T>) -> T {
     clock::within(PATIENCE, work).await.expect("in time")
 }
 
 /// Waits for a peer without keeping the core busy.
-async fn joined<T>(peer: JoinHandle<T>) -> T {
+pub(super) async fn joined<T>(peer: JoinHandle<T>) -> T {
     in_time(async {
         while !peer.is_finished() {
             clock::sleep(Duration::from_millis(1)).await;
@@ -105,7 +105,7 @@ fn pattern() -> Vec<u8> {
 }
 
 /// Writes so many bytes of the pattern.
-fn pour(peer: &mut impl Write, bytes: usize) {
+pub(super) fn pour(peer: &mut impl Write, bytes: usize) {
     let pattern = pattern();
     let mut poured = 0;
     while poured < bytes {
@@ -117,7 +117,7 @@ fn pour(peer: &mut impl Write, bytes: usize) {
 }
 
 /// Reads to the end, and checks that it is the pattern; how many bytes came.
-fn drink(peer: &mut impl Read) -> usize {
+pub(super) fn drink(peer: &mut impl Read) -> usize {
     let pattern = pattern();
     let mut buffer = vec![0; PATTERN_BYTES];
     let mut drunk = 0;
