@@ -79,6 +79,33 @@ async fn a_reload_is_done_or_refused_in_full() {
     assert_eq!(record.decision.as_deref(), Some("refused"));
 }
 
+/// What docs/steering.md tells administrators of several nodes behind one address.
+#[tokio::test]
+async fn keys_of_another_node_are_in_force_after_a_reload() {
+    let ((first, one), (second, other)) = (started().await, started().await);
+    let signs = |running: &Running| {
+        let keys = &running.site.publisher.current().keys;
+        (keys.signing.kid().to_owned(), keys.jwks.clone())
+    };
+    assert_ne!(signs(&one).0, signs(&other).0);
+    let sql = |folder: &Folder, text: &str| {
+        let store = rusqlite::Connection::open(folder.path("state/store.sqlite"));
+        let store = store.expect("opens");
+        store.execute_batch(text).expect("is done");
+    };
+    let copy = second.path("keys.sqlite");
+    let copy = copy.display();
+    sql(&first, &format!("VACUUM INTO '{copy}'"));
+    let taken = format!(
+        "ATTACH '{copy}' AS other; BEGIN IMMEDIATE; DELETE FROM signing_key; \
+         INSERT INTO signing_key SELECT * FROM other.signing_key; \
+         REPLACE INTO secret SELECT * FROM other.secret; COMMIT;"
+    );
+    sql(&second, &taken);
+    words(ask(&second, Request::Reload).await);
+    assert_eq!(signs(&one), signs(&other));
+}
+
 #[tokio::test]
 async fn sessions_are_listed_and_a_kill_needs_an_engine() {
     let (folder, running) = started().await;

@@ -313,7 +313,10 @@ fn a_store_is_one_and_kept_from_others() {
         "steering.store.prefix",
         "of etcd",
     );
-    let at = |endpoint: &str| format!("etcd = [\"{endpoint}\"]");
+    let at = |endpoint: &str| match endpoint.starts_with("https:") {
+        true => format!("etcd = [\"{endpoint}\"]\nca_file = \"hash\""),
+        false => format!("etcd = [\"{endpoint}\"]"),
+    };
     for endpoint in [
         "10.0.0.5:2379",
         "https://10.0.0.5",
@@ -328,7 +331,7 @@ fn a_store_is_one_and_kept_from_others() {
     }
     check(
         etcd,
-        "etcd = [\"https://a:1\", \"https://a:1\"]",
+        "etcd = [\"http://[::1]:1\", \"http://[::1]:1\"]",
         "steering.store.etcd[1]",
         "twice",
     );
@@ -342,7 +345,15 @@ fn a_store_is_one_and_kept_from_others() {
         "steering.store.ca_file",
         "https://",
     );
+    check(
+        etcd,
+        "etcd = [\"https://a:1\"]",
+        "steering.store.etcd",
+        "write ca_file",
+    );
+    let roots = "ca_file = \"hash\"";
     let tls = |line: &str| format!("etcd = [\"https://a:1\"]\n{line}");
+    let tls_known = |line: &str| tls(&format!("{roots}\n{line}"));
     check(
         etcd,
         &tls("ca_file = \"none.pem\""),
@@ -351,19 +362,19 @@ fn a_store_is_one_and_kept_from_others() {
     );
     check(
         etcd,
-        &tls("certificate_file = \"hash\""),
+        &tls_known("certificate_file = \"hash\""),
         "steering.store.certificate_file",
         "key_file too",
     );
     check(
         etcd,
-        &tls("key_file = \"key.pem\""),
+        &tls_known("key_file = \"key.pem\""),
         "steering.store.key_file",
         "certificate_file too",
     );
     check(
         etcd,
-        &tls("certificate_file = \"hash\"\nkey_file = \"nodes.toml\""),
+        &tls_known("certificate_file = \"hash\"\nkey_file = \"nodes.toml\""),
         "steering.store.key_file",
         "chmod 600",
     );

@@ -77,6 +77,11 @@ impl Check<'_> {
             self.problem(key, what);
         }
         let encrypted = section.etcd.iter().any(|one| one.starts_with("https://"));
+        if encrypted && section.ca_file.is_none() {
+            let what = "the system's roots are not asked who etcd is; write ca_file, the roots of its \
+                        certificate";
+            self.problem("steering.store.etcd", what);
+        }
         let ca_file = self.tls_file("ca_file", section.ca_file.as_deref(), encrypted);
         let certificate_file = self.tls_file(
             "certificate_file",
