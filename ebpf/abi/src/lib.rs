@@ -10,6 +10,7 @@ pub mod place;
 pub mod siphash;
 pub mod source;
 pub mod table;
+pub mod too_big;
 pub mod verdict;
 
 /// Values that maps hold: the kernel copies them byte by byte.
@@ -38,6 +39,8 @@ pub mod maps {
     pub const NEWEST_GENERATION: &str = "NEWEST_GENERATION";
     /// Hash of a UDP flow that this node has → when its last datagram came.
     pub const DATAGRAMS: &str = "DATAGRAMS";
+    /// When the next answer to a packet that is too big is due, for each CPU.
+    pub const ANSWERS: &str = "ANSWERS";
     /// Programs that `steer` goes on to.
     pub const NEXT: &str = "NEXT";
     /// Slot → listening socket of a group.

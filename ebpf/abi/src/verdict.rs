@@ -71,7 +71,7 @@ verdicts! {
     IcmpUnhandled = 10, "icmp_unhandled", Drop;
     /// The bucket, or the bucket's node, is nobody.
     Unassigned = 11, "unassigned", Drop;
-    /// With the tunnel's headers the packet would exceed the MTU.
+    /// With the tunnel's headers the packet would exceed the MTU, and no answer may be given.
     TooBig = 12, "too_big", Drop;
     /// No room in front of the packet for the tunnel's headers.
     NoHeadroom = 13, "no_headroom", Drop;
@@ -129,10 +129,14 @@ verdicts! {
     LocalDatagram = 34, "local_datagram", Pass;
     /// From another node: nobody remembers the flow, and this is the last hop, which does from now.
     TakenNewDatagram = 35, "taken_new_datagram", Pass;
+
+    // Too big.
+    /// With the tunnel's headers the packet would exceed the MTU: the client is told so.
+    TooBigAnswered = 36, "too_big_answered", Transmit;
 }
 
 /// Entries of the map of counts.
-pub const VERDICTS: u32 = 36;
+pub const VERDICTS: u32 = 37;
 
 const _: () = assert!(Verdict::ALL.len() == VERDICTS as usize);
 

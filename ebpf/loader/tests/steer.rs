@@ -466,28 +466,6 @@ fn buckets_of_nobody_are_dropped() {
 }
 
 #[test]
-fn what_would_not_fit_the_link_is_dropped() {
-    let mut world = World::new();
-    for (to, overhead) in [(OTHER, 56), (OTHER_V6, 76)] {
-        world.give(to, NodeId::NOBODY);
-        for (client, vip) in pairs() {
-            let sized = |bytes: usize| {
-                let headers = if client.is_ipv4() { 28 } else { 48 };
-                datagram(client, vip, &vec![7; bytes - headers])
-            };
-            let fits = sized(1500 - overhead);
-            let sent = world.steer("fits", &arriving(&fits), Verdict::ToFirst);
-            assert_eq!(sent.len(), 1514);
-            world.steer(
-                "one more",
-                &arriving(&sized(1501 - overhead)),
-                Verdict::TooBig,
-            );
-        }
-    }
-}
-
-#[test]
 fn a_new_table_is_used_at_once() {
     let mut world = World::new();
     let frame = arriving(&segment(at(CLIENT_V4), at(VIP_V4), SYN));

@@ -10,7 +10,7 @@ use crate::packet::{ETHERNET_BYTES, Link, Window};
 use crate::traffic::{Kind, Traffic};
 
 /// Bytes of an ICMP header: what an error speaks of follows.
-const ICMP_BYTES: usize = 8;
+pub const ICMP_BYTES: usize = 8;
 /// Hops that an answer may take.
 const TTL: u8 = 64;
 

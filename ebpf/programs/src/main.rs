@@ -17,6 +17,7 @@ mod packet;
 mod place;
 mod redirect;
 mod steer;
+mod too_big;
 mod traffic;
 mod tunnel;
 mod turn;

@@ -13,8 +13,9 @@ use postern_ebpf_abi::verdict::Verdict;
 use crate::ip::{self, Ip};
 use crate::maps;
 use crate::memory;
+use crate::too_big;
 use crate::traffic::{self, Kind, Traffic};
-use crate::tunnel::{self, Way};
+use crate::tunnel::{self, Refusal, Way};
 use crate::turn::{self, Turn};
 
 /// The verdict about a packet, which is left as that verdict wants it.
@@ -144,6 +145,9 @@ fn send(
         way.hops_left = DATAGRAM_HOPS_MAX - 1;
         sent = Verdict::ToSecond;
     }
-    tunnel::wrap(context, table, ip, &way)?;
-    Ok(sent)
+    match tunnel::wrap(context, table, ip, &way) {
+        Ok(()) => Ok(sent),
+        Err(Refusal::TooBig(room)) => Err(too_big::answer(context, ip, traffic.kind, room)),
+        Err(Refusal::Other(verdict)) => Err(verdict),
+    }
 }

@@ -47,11 +47,28 @@ pub struct Way {
     pub generation: u64,
 }
 
+/// Why a packet is not put into a tunnel.
+pub enum Refusal {
+    /// There is room for so many bytes of an IP packet.
+    TooBig(u16),
+    Other(Verdict),
+}
+
+impl From<Refusal> for Verdict {
+    #[inline(always)]
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::TooBig(_) => Self::TooBig,
+            Refusal::Other(verdict) => verdict,
+        }
+    }
+}
+
 /// Puts the packet, whose header is `ip`, into a tunnel on its way to `way.hop`.
 #[inline(always)]
-pub fn wrap(context: &XdpContext, table: &Table, ip: &Ip, way: &Way) -> Result<(), Verdict> {
+pub fn wrap(context: &XdpContext, table: &Table, ip: &Ip, way: &Way) -> Result<(), Refusal> {
     let Some(node) = node(table, way.hop) else {
-        return Err(Verdict::Unassigned);
+        return Err(Refusal::Other(Verdict::Unassigned));
     };
     let settings = &table.settings;
     match node.address.v4() {
@@ -68,12 +85,12 @@ fn wrap_v4(
     to: u32,
     ip: &Ip,
     way: &Way,
-) -> Result<(), Verdict> {
+) -> Result<(), Refusal> {
     const BYTES: usize = ETHERNET_BYTES + OVERHEAD_V4;
     let bytes = ip.bytes + OVERHEAD_V4 as u32;
     let link = lengthen(context, settings, bytes, OVERHEAD_V4)?;
     let Some(frame) = Window::<BYTES>::at(context, 0) else {
-        return Err(Verdict::NoHeadroom);
+        return Err(Refusal::Other(Verdict::NoHeadroom));
     };
     towards(link, node).write(frame, TYPE_IPV4);
     let from = (settings.address_v4.second >> 32) as u32;
@@ -92,7 +109,7 @@ fn wrap_v4(
     frame.set_u32::<26>(from);
     frame.set_u32::<30>(to);
     let Some(rest) = Window::<TUNNEL_BYTES>::at(context, ETHERNET_BYTES + IPV4_BYTES) else {
-        return Err(Verdict::NoHeadroom);
+        return Err(Refusal::Other(Verdict::NoHeadroom));
     };
     write_tunnel(rest, settings, bytes - IPV4_BYTES as u32, ip.v6, way);
     Ok(())
@@ -105,12 +122,12 @@ fn wrap_v6(
     node: &Node,
     ip: &Ip,
     way: &Way,
-) -> Result<(), Verdict> {
+) -> Result<(), Refusal> {
     const BYTES: usize = ETHERNET_BYTES + OVERHEAD_V6;
     let bytes = ip.bytes + OVERHEAD_V6 as u32;
     let link = lengthen(context, settings, bytes, OVERHEAD_V6)?;
     let Some(frame) = Window::<BYTES>::at(context, 0) else {
-        return Err(Verdict::NoHeadroom);
+        return Err(Refusal::Other(Verdict::NoHeadroom));
     };
     towards(link, node).write(frame, TYPE_IPV6);
     let payload = bytes - IPV6_BYTES as u32;
@@ -123,7 +140,7 @@ fn wrap_v6(
     frame.set_u64::<38>(node.address.first);
     frame.set_u64::<46>(node.address.second);
     let Some(rest) = Window::<TUNNEL_BYTES>::at(context, ETHERNET_BYTES + IPV6_BYTES) else {
-        return Err(Verdict::NoHeadroom);
+        return Err(Refusal::Other(Verdict::NoHeadroom));
     };
     write_tunnel(rest, settings, payload, ip.v6, way);
     Ok(())
@@ -137,17 +154,19 @@ fn lengthen(
     settings: &Settings,
     bytes: u32,
     overhead: usize,
-) -> Result<Link, Verdict> {
+) -> Result<Link, Refusal> {
     if bytes > u32::from(settings.mtu) {
-        return Err(Verdict::TooBig);
+        return Err(Refusal::TooBig(
+            settings.mtu.saturating_sub(overhead as u16),
+        ));
     }
     let Some(frame) = Window::<ETHERNET_BYTES>::at(context, 0) else {
-        return Err(Verdict::Malformed);
+        return Err(Refusal::Other(Verdict::Malformed));
     };
     let link = Link::read(frame);
     // SAFETY: the context is the program's own; every window is made anew after this.
     if unsafe { bpf_xdp_adjust_head(context.ctx, -(overhead as i32)) } != 0 {
-        return Err(Verdict::NoHeadroom);
+        return Err(Refusal::Other(Verdict::NoHeadroom));
     }
     Ok(link)
 }
