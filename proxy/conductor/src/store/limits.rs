@@ -21,7 +21,7 @@ pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 pub const CONNECTION_WINDOW_BYTES: u32 = 2 << 20;
 
 /// Keys that are asked for at once.
-pub const PAGE_KEYS_MAX: usize = 256;
+pub const PAGE_KEYS_MAX: usize = 1024;
 
 /// Keys that may lie under the prefix, good and bad. With more, nothing is known for sure, and the
 /// store counts as lost: to act on a part would be to take members for gone.

@@ -42,6 +42,7 @@ impl Follower {
             events: sender,
             health,
             held: BTreeMap::new(),
+            from: Revision(1),
             seen: Revision(0),
             cluster: 0,
             read_again: true,
@@ -91,7 +92,9 @@ struct Task {
     health: watch::Sender<Health>,
     /// INVARIANT: the keys that the listener knows of, each with its last change that was told.
     held: BTreeMap<Key, Revision>,
-    /// INVARIANT: every change before this revision was told, and some of this one.
+    /// INVARIANT: every change before this revision was told, and some of this one may have been.
+    from: Revision,
+    /// The last revision that etcd is known to have had.
     seen: Revision,
     cluster: u64,
     read_again: bool,
@@ -189,6 +192,7 @@ impl Task {
             }
         }
         self.seen = snapshot.revision;
+        self.from = Revision(snapshot.revision.0 + 1);
         self.cluster = cluster;
         self.tell(Event::Complete(snapshot.revision)).await
     }
@@ -199,8 +203,7 @@ impl Task {
         let create = WatchOrder::Create(wire::WatchCreate {
             key: self.etcd.prefix.as_bytes().to_vec(),
             range_end: self.etcd.end(),
-            // Some of the changes of one revision may have been told, so it is asked for again.
-            start_revision: number(Revision(self.seen.0.max(1))),
+            start_revision: number(self.from),
             fragment: true,
         });
         let order = |order| WatchRequest { order: Some(order) };
@@ -287,12 +290,20 @@ impl Task {
         Ok(())
     }
 
+    /// Notes a change's revision, of which more changes may come; false where it was told long ago.
+    fn reach(&mut self, revision: Revision) -> bool {
+        let news = revision >= self.from;
+        if news {
+            (self.from, self.seen) = (revision, revision.max(self.seen));
+        }
+        news
+    }
+
     async fn put(&mut self, kv: wire::KeyValue) -> Result<(), Stop> {
         let modified = revision(kv.mod_revision);
-        if modified < self.seen {
+        if !self.reach(modified) {
             return Ok(());
         }
-        self.seen = modified;
         let entry = match self.etcd.judge(kv) {
             Ok(entry) => entry,
             Err(refused) => return self.tell(Event::Refused(refused)).await,
@@ -317,10 +328,9 @@ impl Task {
 
     async fn deleted(&mut self, kv: &wire::KeyValue) -> Result<(), Stop> {
         let revision = revision(kv.mod_revision);
-        if revision < self.seen {
+        if !self.reach(revision) {
             return Ok(());
         }
-        self.seen = revision;
         let Some(key) = self.etcd.key(&kv.key) else {
             return Ok(());
         };

@@ -74,8 +74,10 @@ async fn values_too_long_to_be_read_are_passed_by() {
     // Longer than a message, and longer than a value: while following.
     let huge = vec![7; 5 * MESSAGE_BYTES_MAX];
     put_raw(&etcd, &format!("{PREFIX}b"), &huge).await.unwrap();
+    listener.expect(&["b refused: length", "complete"]).await;
+    listener.expect_nothing().await;
     etcd.put(&key("c"), b"3", None).await.unwrap();
-    listener.expect(&["b refused: length", "c=3"]).await;
+    listener.expect(&["c=3"]).await;
     let long = vec![7; VALUE_BYTES_MAX + 1];
     put_raw(&etcd, &format!("{PREFIX}d"), &long).await.unwrap();
     etcd.put(&key("e"), b"5", None).await.unwrap();
@@ -86,19 +88,20 @@ async fn values_too_long_to_be_read_are_passed_by() {
     assert!(told.contains(&"d refused: length".to_owned()), "{told:?}");
     listener.expect_health(true).await;
 
-    // While reading everything, with good values of many pages between them.
-    let good = vec![b'x'; 40_000];
-    for number in 0..PAGE_KEYS_MAX {
+    // While reading everything, where the good values alone are more than one message.
+    let (good, count) = (vec![b'x'; 80_000], 128);
+    assert!(good.len() * count > 2 * MESSAGE_BYTES_MAX && count < PAGE_KEYS_MAX);
+    for number in 0..count {
         let name = format!("members/{number}");
         etcd.put(&key(&name), &good, None).await.unwrap();
     }
-    put_raw(&etcd, &format!("{PREFIX}members/150x"), &huge)
+    put_raw(&etcd, &format!("{PREFIX}members/15x"), &huge)
         .await
         .unwrap();
     let snapshot = etcd.read_all().await.unwrap();
-    assert_eq!(snapshot.entries.len(), 3 + PAGE_KEYS_MAX);
+    assert_eq!(snapshot.entries.len(), 3 + count);
     let told = refused(&snapshot);
-    assert_eq!(told, ["b: length", "d: length", "members/150x: length"]);
+    assert_eq!(told, ["b: length", "d: length", "members/15x: length"]);
     let error = etcd.read(&key("b")).await.unwrap_err();
     assert!(matches!(error, StoreError::TooLong(_)), "{error}");
 }
