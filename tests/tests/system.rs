@@ -27,6 +27,8 @@ mod own_host;
 mod pages;
 #[path = "system/policy.rs"]
 mod policy;
+#[path = "system/privileges.rs"]
+mod privileges;
 #[path = "system/relay.rs"]
 mod relay;
 #[path = "system/scene.rs"]

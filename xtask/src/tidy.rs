@@ -60,7 +60,7 @@ const DOCUMENTED: [Documented; 3] = [
     },
     Documented {
         what: "metric",
-        sources: &["proxy/control/src/metrics"],
+        sources: &["proxy/control/src/metrics", "proxy/conductor/src/metrics"],
         document: "docs/metrics.md",
         names: metric_names,
     },
