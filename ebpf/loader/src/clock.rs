@@ -1,7 +1,8 @@
 //! The clock that the programs read as well.
 
 /// The kernel's monotonic clock, nanoseconds.
-pub(crate) fn monotonic_ns() -> u64 {
+#[must_use]
+pub fn monotonic_ns() -> u64 {
     let mut now = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,

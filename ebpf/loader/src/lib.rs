@@ -22,9 +22,11 @@ mod table;
 
 pub use account::{Account, Accounts, Drained, Ending, Patience, Side};
 pub use attach::{Attached, Mode, Wish};
+pub use clock::monotonic_ns;
 pub use datagrams::Remembered;
 pub use install::{
-    History, Installed, Outcome, detach, install_accounts, install_placement, install_steering,
+    History, Installed, Outcome, Part, detach, detach_part, install_accounts, install_placement,
+    install_steering,
 };
 pub use pins::Pins;
 pub use place::{Placement, Publisher, keep_statistics};

@@ -29,3 +29,55 @@ impl Settings {
         self.run_directory.join(SOCKET)
     }
 }
+
+impl Settings {
+    /// These settings with what `new` says and can be changed while the conductor runs; and what of
+    /// `new` needs a restart.
+    #[must_use]
+    pub fn renewed(&self, new: Self) -> (Self, Vec<&'static str>) {
+        let mut taken = self.clone();
+        let mut waiting = Vec::new();
+        let mut note = |is_same: bool, what: &'static str| {
+            if !is_same {
+                waiting.push(what);
+            }
+        };
+        note(self.accounting == new.accounting, "accounting.enabled");
+        note(self.placement == new.placement, "listen.placement");
+        note(self.pins == new.pins, "the folder of the pins");
+        note(
+            (&self.state_directory, &self.run_directory)
+                == (&new.state_directory, &new.run_directory),
+            "state.directory",
+        );
+        note(
+            self.audit_directory == new.audit_directory,
+            "audit.directory",
+        );
+        match (&mut taken.steering, new.steering) {
+            (Some(old), Some(new)) => {
+                note(old.node == new.node, "steering.node");
+                let of = |settings: &postern_steering::Settings| {
+                    (settings.address_v4, settings.address_v6)
+                };
+                note(of(old) == of(&new), "steering's own addresses");
+                note(old.interface == new.interface, "steering.interface");
+                note(old.mode == new.mode, "steering.mode");
+                note(old.tunnel_port == new.tunnel_port, "steering.tunnel_port");
+                note(old.secret_file == new.secret_file, "steering.secret_file");
+                note(old.store == new.store, "steering.store");
+                old.weight = new.weight;
+                old.vips = new.vips;
+                old.mtu = new.mtu;
+                old.peers = new.peers;
+                old.sources = new.sources;
+                old.syns_per_second = new.syns_per_second;
+                old.syns_burst = new.syns_burst;
+                old.policy = new.policy;
+            }
+            (None, None) => {}
+            _ => note(false, "steering"),
+        }
+        (taken, waiting)
+    }
+}

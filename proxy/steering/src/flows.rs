@@ -56,6 +56,21 @@ impl Reports {
         Ok(())
     }
 
+    /// The node says that its last report was still true then.
+    pub fn confirm(&mut self, node: NodeId, taken_at: Millis) {
+        if let Some(report) = self.nodes.get_mut(&node) {
+            report.taken_at = report.taken_at.max(taken_at);
+        }
+    }
+
+    /// All connections of the node's last report.
+    #[must_use]
+    pub fn total(&self, node: NodeId) -> Option<u64> {
+        let report = self.nodes.get(&node)?;
+        let flows = report.flows.iter().map(|(_, flows)| u64::from(*flows));
+        Some(flows.sum())
+    }
+
     /// Forgets what a node said: it is gone.
     pub fn forget(&mut self, node: NodeId) {
         self.nodes.remove(&node);
@@ -95,6 +110,13 @@ mod tests {
         let refused = reports.take(one, Millis(6), twice);
         assert_eq!(refused, Err(Error::ReportOrder(9)));
         check(&reports, one, 3, Some(2));
+        assert_eq!((reports.total(one), reports.total(other)), (Some(3), None));
+
+        let taken_at = |reports: &Reports| reports.at(one, BucketIndex(3)).unwrap().taken_at;
+        reports.confirm(one, Millis(9));
+        assert_eq!(taken_at(&reports), Millis(9));
+        reports.confirm(one, Millis(8));
+        assert_eq!(taken_at(&reports), Millis(9));
         reports.forget(one);
         check(&reports, one, 3, None);
     }

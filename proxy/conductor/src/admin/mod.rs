@@ -4,6 +4,7 @@
 //! `{"command":"announce"}` and is answered `{"answer":"announcement","of":{"is_announced":…,"why":"…"}}`.
 
 mod client;
+mod server;
 mod status;
 
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 pub use client::{AdminError, Client};
+pub(crate) use server::{Answers, listen, serve};
 pub use status::{Accounting, MemberStatus, Status, Steering};
 
 /// Longest request line.

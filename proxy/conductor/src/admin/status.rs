@@ -71,7 +71,7 @@ pub struct MemberStatus {
 }
 
 /// Of accounting.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accounting {
     pub records: u64,
     pub flows_lost: u64,
