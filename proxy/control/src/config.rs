@@ -314,6 +314,6 @@ impl Config {
 }
 
 #[cfg(test)]
-mod steering_tests;
+pub(crate) mod steering_tests;
 #[cfg(test)]
 mod tests;

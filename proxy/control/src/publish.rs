@@ -1,5 +1,7 @@
 //! The state in force: built from configuration and store, replaced whole, told to the engine.
 
+mod fixed;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use crate::config::{Config, Warnings};
 use crate::keys::Keys;
 use crate::store::{Revoked, Store, StoreHandle};
 use crate::{ControlError, audit, clock};
+use fixed::keep_fixed;
 
 /// Without a word from control for this long the engine takes no new sessions.
 const LEASE_S: u64 = 3600;
@@ -240,52 +243,6 @@ impl Publisher {
 async fn load_config(path: PathBuf) -> Result<(Config, Warnings), ControlError> {
     let loaded = tokio::task::spawn_blocking(move || Config::load(&path)).await;
     Ok(loaded.map_err(|_| ControlError::Worker)??)
-}
-
-/// Keeps what a running process can't change, and names what it kept.
-fn keep_fixed(mut new: Config, old: &Config) -> (Config, Vec<&'static str>) {
-    let mut kept = Vec::new();
-    if new.listen != old.listen {
-        kept.push("listen.addresses");
-        new.listen.clone_from(&old.listen);
-    }
-    if new.cores != old.cores {
-        kept.push("listen.cores");
-        new.cores.clone_from(&old.cores);
-    }
-    if new.driver != old.driver {
-        kept.push("listen.driver");
-        new.driver = old.driver;
-    }
-    if new.placement != old.placement {
-        kept.push("listen.placement");
-        new.placement = old.placement;
-    }
-    if new.steering != old.steering {
-        kept.push("steering");
-        new.steering.clone_from(&old.steering);
-    }
-    if new.accounting != old.accounting {
-        kept.push("accounting.enabled");
-        new.accounting = old.accounting;
-    }
-    if new.state_directory != old.state_directory {
-        kept.push("state.directory");
-        new.state_directory.clone_from(&old.state_directory);
-    }
-    if new.bpf_directory != old.bpf_directory {
-        kept.push("state.bpf_directory");
-        new.bpf_directory.clone_from(&old.bpf_directory);
-    }
-    if new.audit.directory != old.audit.directory {
-        kept.push("audit.directory");
-        new.audit.directory.clone_from(&old.audit.directory);
-    }
-    if new.metrics != old.metrics {
-        kept.push("metrics.listen");
-        new.metrics = old.metrics;
-    }
-    (new, kept)
 }
 
 /// A key's public half is in the audit folder before the key signs anything.

@@ -45,7 +45,8 @@ pub struct ConfigFile {
     pub user: Vec<UserSection>,
     /// Several nodes behind one address: every node steers each connection to the node that has it, or
     /// should get it. Without this table the node is alone and runs without privileges.
-    /// [steering.md](steering.md) says how to set it up. A change needs a restart.
+    /// [steering.md](steering.md) says how to set it up. SIGHUP to `postern serve` takes weight, services,
+    /// peers, sources and limits over; anything else needs a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steering: Option<SteeringSection>,
     /// Accounts of every connection by the kernel, beside the audit trail.

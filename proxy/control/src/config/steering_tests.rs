@@ -6,7 +6,7 @@ use super::*;
 use crate::fixture::{CONFIG, Folder};
 
 /// What every test begins with; `lo` is an interface everywhere.
-const STEERING: &str = r#"
+pub(crate) const STEERING: &str = r#"
 [steering]
 node = 3
 addresses = ["10.0.0.1", "2001:db8::1"]
@@ -20,7 +20,7 @@ etcd = ["http://127.0.0.1:2379"]
 
 const SECRET: &str = "0123456789abcdef0123456789ABCDEF0123456789abcdef0123456789abcdef\n";
 
-fn folder(steering: &str) -> Folder {
+pub(crate) fn folder(steering: &str) -> Folder {
     let config = CONFIG.replace("[\"127.0.0.1:8443\"]", "[\"[::]:8443\"]");
     let folder = Folder::new(&format!("{config}{steering}"));
     folder.write("steering.secret", SECRET, 0o600);
