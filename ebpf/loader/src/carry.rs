@@ -152,3 +152,113 @@ unsafe fn element(
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{AsFd as _, OwnedFd};
+
+    use aya::maps::MapData;
+    use bpf_map_type::{
+        BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_LRU_HASH,
+        BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_RINGBUF,
+    };
+
+    use super::*;
+
+    /// Type, bytes of a key, bytes of a value, entries, flags.
+    type Layout = (bpf_map_type, u32, u32, u32, u32);
+
+    const NO_PREALLOC: u32 = aya_obj::generated::BPF_F_NO_PREALLOC;
+
+    fn definition((kind, key, value, entries, flags): Layout) -> aya_obj::Map {
+        aya_obj::Map::new_from_params(kind as u32, key, value, entries, flags)
+    }
+
+    fn made(layout: Layout) -> OwnedFd {
+        let map = MapData::create(definition(layout), "carried", None).unwrap();
+        map.fd().as_fd().try_clone_to_owned().unwrap()
+    }
+
+    #[test]
+    fn a_map_is_carried_over_as_far_as_its_layout_is_the_same() {
+        let hash = (BPF_MAP_TYPE_HASH, 8, 16, 64, 0);
+        let ring = (BPF_MAP_TYPE_RINGBUF, 0, 0, 4096, 0);
+        for (old, new, expected) in [
+            (hash, hash, Carried::Whole),
+            (hash, (hash.0, 8, 16, 65, 0), Carried::Entries),
+            (hash, (hash.0, 8, 16, 64, NO_PREALLOC), Carried::Entries),
+            (hash, (hash.0, 8, 24, 64, 0), Carried::Nothing),
+            (hash, (hash.0, 4, 16, 64, 0), Carried::Nothing),
+            (
+                hash,
+                (BPF_MAP_TYPE_LRU_HASH, 8, 16, 64, 0),
+                Carried::Nothing,
+            ),
+            (ring, ring, Carried::Whole),
+            (ring, (ring.0, 0, 0, 8192, 0), Carried::Nothing),
+        ] {
+            let map = made(old);
+            let carried = carry(map.as_fd(), &definition(new)).unwrap();
+            assert_eq!(carried, expected, "{old:?} to {new:?}");
+        }
+    }
+
+    /// Keys and values of a map, in order.
+    fn content(map: &OwnedFd, key_bytes: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let bytes = value_bytes(&map_information(map.as_fd()).unwrap()).unwrap();
+        let mut key = vec![0; key_bytes];
+        let mut content = Vec::new();
+        let mut before: Option<Vec<u8>> = None;
+        // SAFETY: keys and values are as long as the map's.
+        while unsafe { following(map.as_fd(), before.as_deref(), &mut key) }.unwrap() {
+            let mut value = vec![0; bytes];
+            // SAFETY: the same.
+            assert!(unsafe { read(map.as_fd(), &key, &mut value) }.unwrap());
+            content.push((key.clone(), value));
+            before = Some(key.clone());
+        }
+        content.sort();
+        content
+    }
+
+    #[test]
+    fn entries_are_copied_on_all_cpus_as_far_as_there_is_room() {
+        const ENTRIES: u32 = 8;
+        for (kind, key, value, flags) in [
+            (BPF_MAP_TYPE_HASH, 8, 16, 0),
+            (BPF_MAP_TYPE_LRU_HASH, 8, 16, 0),
+            (BPF_MAP_TYPE_ARRAY, 4, 16, 0),
+            (BPF_MAP_TYPE_PERCPU_ARRAY, 4, 12, 0),
+            (BPF_MAP_TYPE_LPM_TRIE, 8, 4, NO_PREALLOC),
+        ] {
+            let old = made((kind, key, value, ENTRIES, flags));
+            let bytes = value_bytes(&map_information(old.as_fd()).unwrap()).unwrap();
+            for number in 0..ENTRIES {
+                // A prefix begins with its length: 32 bits, and then the number.
+                let prefix = [32u32.to_ne_bytes(), number.to_ne_bytes()].concat();
+                let key = match kind {
+                    BPF_MAP_TYPE_ARRAY | BPF_MAP_TYPE_PERCPU_ARRAY => &prefix[4..],
+                    _ => &prefix,
+                };
+                let value: Vec<u8> = (0..bytes).map(|at| at as u8 ^ number as u8).collect();
+                // SAFETY: keys and values are as long as the map's.
+                assert!(unsafe { write(old.as_fd(), key, &value) }.unwrap());
+            }
+            let entries = content(&old, key as usize);
+            assert_eq!(entries.len(), ENTRIES as usize, "{kind:?}");
+            for size in [ENTRIES / 2, ENTRIES, ENTRIES * 2] {
+                let new = made((kind, key, value, size, flags));
+                copy(old.as_fd(), new.as_fd()).unwrap();
+                let mut copied = content(&new, key as usize);
+                // Arrays have all their entries from the beginning.
+                copied.retain(|(_, value)| value.iter().any(|byte| *byte != 0));
+                assert!(copied.iter().all(|one| entries.contains(one)), "{kind:?}");
+                if size >= ENTRIES {
+                    assert_eq!(copied, entries, "{kind:?}, {size}");
+                } else {
+                    assert!(!copied.is_empty(), "{kind:?}, {size}");
+                }
+            }
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 pub(crate) mod group;
 pub(crate) mod hook;
+mod refusal;
 
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -142,6 +143,26 @@ pub fn install_accounts(pins: &Pins, cgroup: &Path) -> Result<Outcome, Error> {
     Ok(outcome)
 }
 
+/// What can be installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Steering,
+    Placement,
+    Accounts,
+}
+
+impl Part {
+    pub const ALL: [Self; 3] = [Self::Steering, Self::Placement, Self::Accounts];
+
+    const fn kit(self) -> &'static Kit {
+        match self {
+            Self::Steering => &STEERING,
+            Self::Placement => &PLACEMENT,
+            Self::Accounts => &ACCOUNTS,
+        }
+    }
+}
+
 /// Takes everything away that was installed under `pins`, the folder included; where nothing is,
 /// that is no error. Groups of sockets are left to the kernel's hash.
 ///
@@ -152,31 +173,55 @@ pub fn detach(pins: &Pins) -> Result<(), Error> {
         return Ok(());
     }
     let _lock = pins.lock()?;
-    for hook in hooks(pins)? {
-        hook.remove()?;
-    }
-    group::detach(pins)?;
-    forget_sockets(pins)?;
     let mut stranger = None;
-    for kit in Kit::ALL {
-        let folder = pins.of(kit);
-        for entry in entries(&folder)? {
-            match kit.refuse_stranger(&entry) {
-                Ok(()) => clear(&entry)?,
-                Err(error) => stranger = Some(error),
-            }
+    for part in Part::ALL {
+        stranger = take_away(pins, part)?.or(stranger);
+    }
+    let left = entries(pins.directory())?;
+    match (stranger, left.first()) {
+        (Some(stranger), _) => Err(stranger),
+        (None, Some(entry)) => Err(refused(entry, "it is not ours")),
+        (None, None) => remove(pins.directory()),
+    }
+}
+
+/// The same for one part, as when it is no longer configured.
+///
+/// # Errors
+/// As with [`detach`].
+pub fn detach_part(pins: &Pins, part: Part) -> Result<(), Error> {
+    if !pins.exists()? {
+        return Ok(());
+    }
+    let _lock = pins.lock()?;
+    take_away(pins, part)?.map_or(Ok(()), Err)
+}
+
+/// Removes all of a part that is ours; the refusal of what is not.
+fn take_away(pins: &Pins, part: Part) -> Result<Option<Error>, Error> {
+    let ended = match part {
+        Part::Steering => hook::detach(pins),
+        Part::Placement => forget_sockets(pins),
+        Part::Accounts => group::detach(pins),
+    };
+    let mut stranger = match ended {
+        Err(error @ Error::Refused { .. }) => Some(error),
+        ended => ended.map(|()| None)?,
+    };
+    let kit = part.kit();
+    let folder = pins.of(kit);
+    for entry in entries(&folder)? {
+        // Links of ours are gone by now.
+        if entry.is_dir() && kit.refuse_stranger(&entry).is_ok() {
+            clear(&entry)?;
+        } else {
+            stranger.get_or_insert_with(|| refused(&entry, "it is not ours"));
         }
-        if entries(&folder)?.is_empty() {
-            remove(&folder)?;
-        }
     }
-    if let Some(stranger) = stranger {
-        return Err(stranger);
+    if stranger.is_none() {
+        remove(&folder)?;
     }
-    match entries(pins.directory())?.first() {
-        Some(entry) => Err(refused(entry, "it is not ours")),
-        None => remove(pins.directory()),
-    }
+    Ok(stranger)
 }
 
 /// The embedded object's set, which is there or is made after `old`.
@@ -259,13 +304,15 @@ fn allows(wish: Wish, mode: Mode) -> bool {
 /// program as well.
 fn forget_sockets(pins: &Pins) -> Result<(), Error> {
     let name = maps::PLACE_RULES;
-    let failed = |source| Error::Map { name, source };
-    let own = Set::own(pins, &PLACEMENT);
-    let Some(set) = own else {
-        return Ok(());
-    };
-    let mut rules = Array::<_, Raw<Rules>>::try_from(set.map(name)?).map_err(failed)?;
-    rules.set(0, Raw(Rules::of(0)), 0).map_err(failed)
+    let sets = Set::others(pins, &PLACEMENT)?;
+    for set in sets.into_iter().chain(Set::own(pins, &PLACEMENT)) {
+        // Rules of another layout are not ours to write.
+        if let Ok(mut rules) = Array::<_, Raw<Rules>>::try_from(set.map(name)?) {
+            let failed = |source| Error::Map { name, source };
+            rules.set(0, Raw(Rules::of(0)), 0).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 fn number_of(interface: &str) -> Result<u32, Error> {

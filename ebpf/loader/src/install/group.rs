@@ -80,17 +80,19 @@ impl Group {
     }
 }
 
-/// Ends all links that are pinned.
+/// Ends all links that are pinned; the refusal of one that is not ours comes at the end.
 pub(super) fn detach(pins: &Pins) -> Result<(), Error> {
+    let mut refusal = Ok(());
     for (name, _) in LINKS {
         for end_of_name in ["", BESIDE] {
             let path = path(pins, &format!("{name}{end_of_name}"));
-            if let Some((link, _)) = pinned(&path)? {
-                end(&link, &path)?;
+            match pinned(&path) {
+                Ok(found) => found.map_or(Ok(()), |(link, _)| end(&link, &path))?,
+                Err(error) => refusal = Err(error),
             }
         }
     }
-    Ok(())
+    refusal
 }
 
 /// Whether a pin has the name of a link of ours.

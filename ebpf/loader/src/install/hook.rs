@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use aya::sys::SyscallError;
 use postern_ebpf_abi::programs::STEER;
 
+use crate::install::refusal::reason;
 use crate::kernel::{self, LinkFacts, Object, Place};
 use crate::pins::{Pins, entries, in_pin, open, refused, unpin};
 use crate::set::STEERING;
@@ -32,26 +33,43 @@ impl Hook {
 pub(crate) fn hooks(pins: &Pins) -> Result<Vec<Hook>, Error> {
     let mut hooks = Vec::new();
     for path in entries(&pins.of(&STEERING))? {
-        let Some(mode) = mode_of(&path) else {
-            continue;
-        };
-        let Object::Link(link) = open(&path)? else {
-            return Err(refused(&path, "it is no link"));
-        };
-        let facts = kernel::link_facts(link.as_fd()).map_err(in_pin(&path))?;
-        match facts.place {
-            Place::Interface(0) => unpin(&path)?,
-            Place::Interface(interface) => hooks.push(Hook {
-                path,
-                link,
-                facts,
-                interface,
-                mode,
-            }),
-            _ => return Err(refused(&path, "it is no link with an interface")),
-        }
+        hooks.extend(hook(path)?);
     }
     Ok(hooks)
+}
+
+/// Ends all links that are pinned; the refusal of one that is not ours comes at the end.
+pub(super) fn detach(pins: &Pins) -> Result<(), Error> {
+    let mut refusal = Ok(());
+    for path in entries(&pins.of(&STEERING))? {
+        match hook(path) {
+            Ok(hook) => hook.map_or(Ok(()), |hook| hook.remove())?,
+            Err(error) => refusal = Err(error),
+        }
+    }
+    refusal
+}
+
+/// The link at a pin, if it has a link's name and its interface is there.
+fn hook(path: PathBuf) -> Result<Option<Hook>, Error> {
+    let Some(mode) = mode_of(&path) else {
+        return Ok(None);
+    };
+    let Object::Link(link) = open(&path)? else {
+        return Err(refused(&path, "it is no link"));
+    };
+    let facts = kernel::link_facts(link.as_fd()).map_err(in_pin(&path))?;
+    match facts.place {
+        Place::Interface(0) => unpin(&path).map(|()| None),
+        Place::Interface(interface) => Ok(Some(Hook {
+            path,
+            link,
+            facts,
+            interface,
+            mode,
+        })),
+        _ => Err(refused(&path, "it is no link with an interface")),
+    }
 }
 
 /// Attaches `program` to an interface as is wished, and pins the link: how it runs there, and why
@@ -68,7 +86,7 @@ pub(super) fn attach(
         match kernel::link_interface(program, number, Mode::Native) {
             Ok(link) => return pin(pins, &link, number, Mode::Native).map(|mode| (mode, None)),
             Err(error) => {
-                let reason = reason(&error);
+                let reason = reason(program, number, &error);
                 if wish == Wish::Native {
                     return Err(Error::NotNative {
                         name: STEER,
@@ -121,22 +139,6 @@ pub(crate) fn mode_of(path: &Path) -> Option<Mode> {
         });
         number.is_some_and(|number| number.parse::<u32>().is_ok())
     })
-}
-
-/// Why an interface does not run a program natively, as far as the kernel's number tells.
-fn reason(error: &std::io::Error) -> String {
-    let why = match error.raw_os_error() {
-        Some(libc::EOPNOTSUPP) => "its driver has no native mode",
-        Some(libc::EBUSY) => "another program is attached",
-        Some(libc::EEXIST) => "a program is attached in generic mode",
-        Some(libc::EINVAL | libc::ERANGE | libc::E2BIG) => {
-            "its driver refuses as it is set up (MTU, queues or offloads)"
-        }
-        Some(libc::ENOSPC) => "it has not enough queues for all CPUs",
-        Some(libc::EPERM | libc::EACCES) => "that takes CAP_NET_ADMIN and CAP_BPF",
-        _ => return error.to_string(),
-    };
-    format!("{why} ({error})")
 }
 
 #[cfg(test)]
