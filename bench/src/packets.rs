@@ -262,7 +262,8 @@ mod tests {
 
     #[test]
     fn packets_arrive_on_every_way_in_every_mode_and_nothing_is_left() {
-        let mut course = Course::set_up(0, 1).unwrap();
+        let cores = crate::run::Cores::choose().unwrap();
+        let mut course = Course::set_up(cores.relay, cores.clients).unwrap();
         for traffic in Traffic::ALL {
             for mode in Mode::ALL {
                 let turn = course.turn(traffic, mode, 3 * SETTLED).unwrap();

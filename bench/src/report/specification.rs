@@ -222,6 +222,13 @@ mod tests {
                 "no case: {promise:?}"
             );
         }
+        for (number, promise) in promises.iter().enumerate() {
+            let same = |other: &Promise| {
+                (&other.case, &other.metric, &other.against)
+                    == (&promise.case, &promise.metric, &promise.against)
+            };
+            assert!(!promises[..number].iter().any(same), "twice: {promise:?}");
+        }
         let marked = report_only();
         for name in &marked {
             assert!(names.contains(&name.as_str()), "no case {name}");
