@@ -68,7 +68,8 @@ impl Node {
         ));
         ip_command(&format!("addr add 10.{number}.0.1/24 dev r{number}"));
         ip_command(&format!("addr add fd00:{number}::1/64 dev r{number} nodad"));
-        ip_command(&format!("link set r{number} up"));
+        // Segments as a cable has them: what the stack would join is too big for any tunnel.
+        ip_command(&format!("link set r{number} up gso_max_segs 1"));
         ready.send(()).unwrap();
         let node = Self {
             orders,
@@ -218,6 +219,17 @@ impl Session {
             assert_eq!(got, sent);
         }
     }
+
+    /// The same with segments that no tunnel has room for, until somebody says so.
+    fn works_in_full_segments(&mut self) {
+        for round in 0..4 {
+            let sent = vec![round; 16 * 1024];
+            self.stream.write_all(&sent).unwrap();
+            let mut got = vec![0; sent.len()];
+            self.stream.read_exact(&mut got).unwrap();
+            assert!(got == sent);
+        }
+    }
 }
 
 /// Makes this namespace a router that sends the services' packets to node 1.
@@ -257,6 +269,9 @@ fn check(vip: &str, tunnels_v6: bool) {
     old.works();
     assert_eq!(new.node, B);
     assert!(b.count(Verdict::TakenSyn) > 0);
+    assert_eq!(a.count(Verdict::TooBigAnswered), 0);
+    new.works_in_full_segments();
+    assert!(a.count(Verdict::TooBigAnswered) > 0, "the client was told");
     let new_calls = Calls::begin(vip);
     assert_eq!((old_calls.node(), new_calls.node()), (A, B));
     assert!(a.count(Verdict::TakenDatagram) > 0 && b.count(Verdict::TakenNewDatagram) > 0);
