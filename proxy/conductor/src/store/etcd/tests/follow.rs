@@ -6,6 +6,7 @@ use super::parts::{
     Line, Listener, access, address_of, compact, etcd_of, key, lease_of, open, put_raw,
 };
 use super::*;
+use crate::store::Health;
 use crate::store::limits::SILENCE_MAX;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,6 +181,18 @@ async fn an_etcd_that_takes_connections_and_never_answers_counts_as_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_etcd_where_nothing_happens_is_not_taken_for_silent() {
+    let server = postern_parts::Etcd::start().unwrap();
+    let mut listener = Listener::new(&open(&server));
+    listener.expect(&["complete"]).await;
+    listener.expect_health(true).await;
+    let mut health = listener.follower.health();
+    health.mark_unchanged();
+    let change = tokio::time::timeout(SILENCE_MAX * 2, health.changed()).await;
+    assert!(change.is_err(), "{:?}", listener.health());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_etcd_without_its_past_is_noticed_and_what_it_lacks_is_told() {
     let mut server = postern_parts::Etcd::start().unwrap();
     let etcd = open(&server);
@@ -235,7 +248,16 @@ async fn the_next_endpoint_is_asked_when_one_is_dead_or_silent_or_without_a_majo
 
     // One of three answers, but knows nothing for sure.
     server.stop_member(1);
-    listener.expect_health(false).await;
+    let begun = Instant::now();
+    let mut health = listener.follower.health();
+    let mut lost = async || {
+        let up = health.wait_for(Health::is_up);
+        tokio::time::timeout(SILENCE_MAX * 2, up).await.is_err()
+    };
+    while !lost().await {
+        assert!(begun.elapsed() < PATIENCE, "{:?}", listener.health());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     assert!(etcd.read(&key("table")).await.is_err());
     server.restart().unwrap();
     listener.expect_health(true).await;
