@@ -128,8 +128,14 @@ impl Membership {
     pub async fn end(mut self) {
         self.end.notify_one();
         if timeout(END_MAX, &mut self.task).await.is_err() {
-            self.task.abort();
+            tracing::debug!("the store does not answer: the lease ends by itself");
         }
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 

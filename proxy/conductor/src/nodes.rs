@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use postern_ebpf_abi::table::NODES_MAX;
 use postern_steering::{Generation, MEMBERS_MAX, Millis, NodeId, Prefix, Reports};
 
 use crate::values::{Boot, Change, FlowsReport, Heartbeat, Intent, Registration};
@@ -23,7 +24,7 @@ pub enum Refusal {
     Address,
     #[error("its weight is out of range")]
     Weight,
-    #[error("there are as many members as a table can have")]
+    #[error("there are as many members as a table can have, or its number is too high for one")]
     TooMany,
     #[error("it is of another boot than the one that is registered")]
     Boot,
@@ -207,6 +208,9 @@ impl Nodes {
 
     fn register(&mut self, node: NodeId, registration: Registration) -> Result<Heard, Refusal> {
         registration.weight().ok_or(Refusal::Weight)?;
+        if usize::from(node.get()) >= NODES_MAX {
+            return Err(Refusal::TooMany);
+        }
         let place = registration.place();
         let is_peer = |address: IpAddr| self.peers.iter().any(|prefix| prefix.contains(&address));
         let is_another = |address: IpAddr| {
@@ -303,3 +307,6 @@ impl Nodes {
         Ok(Heard::Nothing)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,9 +4,11 @@
 //! runs beside it, at most one of a kind, and comes back as an [`Outcome`].
 
 mod answer;
+mod begin;
 mod beside;
 mod explain;
 mod lead;
+mod measure;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,11 +16,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postern_steering::{BucketIndex, Generation, Load, Millis, NodeId, Place, Publication, Seal};
+use postern_steering::{BucketIndex, Generation, Load, Millis, NodeId, Publication, Seal};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::Secret;
 use crate::admin::{Request, Response};
 use crate::kernel::{self, Kernel, Keys};
 use crate::leader::{Leader, Moves};
@@ -26,12 +29,10 @@ use crate::links::Links;
 use crate::membership::Membership;
 use crate::nodes::Nodes;
 use crate::probe::{Probe, ProbeError};
-use crate::reports;
 use crate::source::Source;
 use crate::station::{Station, Surroundings};
 use crate::store::{Commit, Etcd, Revision, StoreError};
-use crate::values::{Boot, FlowsReport, Heartbeat};
-use crate::{Secret, boot, keep};
+use crate::values::{Boot, FlowsReport};
 
 /// Between two looks at everything.
 const TICK: Duration = Duration::from_millis(200);
@@ -201,100 +202,6 @@ pub async fn run(beginning: Beginning, mut wires: Wires) -> Result<(), crate::Co
 }
 
 impl Conductor {
-    async fn new(
-        beginning: Beginning,
-        outcomes: mpsc::Sender<Outcome>,
-    ) -> Result<(Self, Source), crate::ConductorError> {
-        let Beginning {
-            settings,
-            secret,
-            mut kernel,
-            installed,
-            ethernet,
-            state_directory,
-            admin_socket,
-        } = beginning;
-        kernel.set_sources(&settings.sources)?;
-        let place = Place {
-            v4: settings.address_v4,
-            v6: settings.address_v6,
-            ethernet,
-        };
-        let boot = boot::of_this_run(&state_directory)?;
-        let seal = secret.seal();
-        let mut station = Station::new(settings.node, place, settings.peers.clone());
-        let (source, etcd) = Source::open(&settings, &secret, place).await?;
-        if etcd.is_some()
-            && let Some(publication) = keep::read(&state_directory, &seal)
-        {
-            let generation = publication.generation();
-            match station.offer(publication) {
-                Ok(_) => tracing::info!(%generation, "the table that was in force is kept"),
-                Err(why) => tracing::warn!(%generation, %why, "the table that was kept is refused"),
-            }
-        }
-        let registration = crate::values::Registration::new(place, settings.weight, boot);
-        let membership = etcd
-            .clone()
-            .map(|etcd| Membership::start(etcd, settings.node, registration));
-        let now = Instant::now();
-        let long_ago = now.checked_sub(LINKS_PERIOD).unwrap_or(now);
-        let mut beside = JoinSet::new();
-        let keeper = keep::start(&state_directory, &mut beside);
-        let conductor = Self {
-            keys: Keys {
-                flow: secret.flow_key(),
-                tag: secret.tag_key(),
-            },
-            seal,
-            boot,
-            installed,
-            admin_socket,
-            kernel,
-            links: Links::of(&settings.interface),
-            station,
-            around: Surroundings {
-                // A file is always in reach.
-                is_store_up: etcd.is_none(),
-                is_registered: etcd.is_none(),
-                ..Surroundings::default()
-            },
-            nodes: Nodes::new(settings.peers.clone()),
-            etcd,
-            membership,
-            seat: Seat::default(),
-            published: None,
-            term: None,
-            rest_until: now,
-            is_campaigning: false,
-            applied: None,
-            is_apply_failing: false,
-            probe: Probe::default(),
-            probing: BTreeSet::new(),
-            seats: Arc::new(Semaphore::new(PROBES_MAX)),
-            is_counting: false,
-            is_measuring: false,
-            meter: Arc::default(),
-            load: None,
-            counted: None,
-            counted_at: now,
-            counts: Counts::default(),
-            told: BTreeSet::new(),
-            times: Times {
-                load: long_ago,
-                count: long_ago,
-                probe: long_ago,
-                links: now,
-            },
-            began: now,
-            keeper,
-            outcomes,
-            beside,
-            settings,
-        };
-        Ok((conductor, source))
-    }
-
     /// The monotonic clock, as the deciding side counts it.
     fn now(&self) -> Millis {
         Millis(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
@@ -387,25 +294,6 @@ impl Conductor {
         self.around.intent = self.nodes.intent(self.settings.node);
     }
 
-    /// Tells the others what this node steers by and how busy it is.
-    fn speak(&mut self) {
-        let Some(membership) = &self.membership else {
-            return;
-        };
-        let sequence = boot::uptime_ms();
-        let mut heartbeat = Heartbeat::new(
-            self.boot,
-            sequence,
-            self.steers_by(),
-            self.around.newest_seen,
-            self.load,
-        );
-        let is_fresh = self.counted_at.elapsed() < COUNT_AGE_MAX;
-        let counted = self.counted.as_ref().filter(|_| is_fresh);
-        heartbeat.report = counted.map_or(0, |report| report.sequence);
-        membership.heartbeat.send_replace(Some(heartbeat));
-    }
-
     /// Takes what can be changed while it runs.
     fn change(&mut self, settings: postern_steering::Settings) {
         self.station.trust(settings.peers.clone());
@@ -443,59 +331,6 @@ impl Conductor {
         }
     }
 
-    fn count(&mut self, flows: Option<Vec<(BucketIndex, u32)>>) {
-        self.is_counting = false;
-        self.counted_at = Instant::now();
-        let Some(flows) = flows else {
-            self.counted = None;
-            return;
-        };
-        let sum = flows.iter().map(|(_, flows)| u64::from(*flows)).sum();
-        self.around.connections = Some(sum);
-        if self
-            .counted
-            .as_ref()
-            .is_some_and(|last| last.flows == flows)
-        {
-            return;
-        }
-        let report = Arc::new(FlowsReport {
-            boot: self.boot,
-            sequence: boot::uptime_ms(),
-            flows,
-        });
-        if let Some(membership) = &self.membership {
-            membership.flows.send_replace(Some(report.clone()));
-        }
-        self.counted = Some(report);
-    }
-
-    /// Begins what takes time, where it is due.
-    fn measure(&mut self) {
-        if !self.is_measuring && self.times.load.elapsed() >= LOAD_PERIOD {
-            self.times.load = Instant::now();
-            self.is_measuring = true;
-            let (meter, socket) = (self.meter.clone(), self.admin_socket.clone());
-            self.beside(async move { Outcome::Measured(meter.lock().await.look(&socket).await) });
-        }
-        if !self.is_counting && self.times.count.elapsed() >= COUNT_PERIOD {
-            self.times.count = Instant::now();
-            self.is_counting = true;
-            let (services, key) = (self.settings.vips.clone(), self.keys.flow);
-            let outcomes = self.outcomes.clone();
-            self.beside.spawn_blocking(move || {
-                let flows = reports::count(&services, key);
-                let flows = flows
-                    .inspect_err(|error| {
-                        tracing::warn!(error = error.in_full(), "connections are not counted");
-                    })
-                    .ok();
-                // The loop is over.
-                let _ = outcomes.blocking_send(Outcome::Counted(flows));
-            });
-        }
-    }
-
     async fn end(mut self) {
         if let Some(term) = self.term.take() {
             self.give_up_seat(term.created).await;
@@ -506,3 +341,6 @@ impl Conductor {
         self.beside.shutdown().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -417,3 +417,6 @@ impl Deciding {
         (roster != self.roster).then_some(roster)
     }
 }
+
+#[cfg(test)]
+mod tests;
