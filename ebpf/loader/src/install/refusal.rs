@@ -57,8 +57,8 @@ fn ask(program: BorrowedFd<'_>, interface: u32) -> io::Result<Option<String>> {
     let bytes = socket.read(&mut answer)?;
     let (number, said) = parse(&answer[..bytes]).unwrap_or((libc::EPROTO, None));
     if number == 0 {
+        // The kernel does it before this returns; nobody reads its answer.
         socket.write_all(&request(interface, -1))?;
-        socket.read(&mut answer)?;
     }
     Ok(said)
 }

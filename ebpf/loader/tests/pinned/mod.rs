@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use aya::maps::{MapInfo, loaded_maps};
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::{ProgramInfo, loaded_links, loaded_programs};
 use caps::CapSet;
 use postern_ebpf::{Pins, Steering};
 use postern_ebpf_abi::verdict::Verdict;
@@ -88,6 +91,51 @@ pub fn listing(folder: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.unwrap().path()).collect()
 }
 
+/// Numbers of the kernel's objects that are pinned in our folder, and of the maps that its programs use.
+#[derive(Debug, Default)]
+pub struct Objects {
+    pub programs: Vec<u32>,
+    pub maps: Vec<u32>,
+    pub links: Vec<u32>,
+}
+
+impl Objects {
+    pub fn of(folder: &Path) -> Self {
+        let mut objects = Self::default();
+        let mut folders = vec![folder.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in listing(&folder) {
+                let name = entry.file_name().unwrap().to_str().unwrap();
+                if entry.is_dir() {
+                    folders.push(entry);
+                } else if name.starts_with("link_") {
+                    let link = FdLink::from(PinnedLink::from_pin(&entry).unwrap());
+                    objects.links.push(link.info().unwrap().id());
+                } else if name.starts_with(char::is_uppercase) {
+                    objects.maps.push(MapInfo::from_pin(&entry).unwrap().id());
+                } else {
+                    let program = ProgramInfo::from_pin(&entry).unwrap();
+                    objects.programs.push(program.id());
+                    objects.maps.extend(program.map_ids().unwrap().unwrap());
+                }
+            }
+        }
+        objects
+    }
+
+    /// How many the kernel still has.
+    pub fn live(&self) -> usize {
+        let programs = loaded_programs().filter_map(Result::ok);
+        let maps = loaded_maps().filter_map(Result::ok);
+        let links = loaded_links().filter_map(Result::ok);
+        programs
+            .filter(|one| self.programs.contains(&one.id()))
+            .count()
+            + maps.filter(|one| self.maps.contains(&one.id())).count()
+            + links.filter(|one| self.links.contains(&one.id())).count()
+    }
+}
+
 /// Runs `test` on a thread with a network and a bpffs of its own.
 pub fn with_bpffs(test: impl FnOnce(&Bpffs) + Send + 'static) {
     apart(|| test(&Bpffs::mount()));
@@ -151,7 +199,7 @@ pub fn until(what: &str, mut reached: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !reached() {
         assert!(Instant::now() < end, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
