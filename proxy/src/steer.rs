@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use clap::{Subcommand, ValueEnum};
 use postern_conductor::admin::{Client, Protocol, Status, Tuple};
 use postern_conductor::{ConductorError, Settings};
@@ -127,8 +127,11 @@ fn detach(path: &Path) -> Result<ExitCode> {
         pins: places.bpf_directory,
         state_directory: places.state_directory,
     };
-    postern_conductor::detach(&settings).map_err(|error| anyhow!(error.in_full()))?;
-    say("nothing of the gateway is left in the kernel")
+    match postern_conductor::detach(&settings) {
+        Ok(()) => say("nothing of the gateway is left in the kernel"),
+        Err(ConductorError::Locked(_)) => bail!("the conductor runs: stop the gateway first"),
+        Err(error) => bail!(error.in_full()),
+    }
 }
 
 /// What the conductor is told of a configuration.

@@ -5,6 +5,7 @@ pub(crate) mod hook;
 mod refusal;
 
 use std::ffi::CString;
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
@@ -181,7 +182,13 @@ pub fn detach(pins: &Pins) -> Result<(), Error> {
     match (stranger, left.first()) {
         (Some(stranger), _) => Err(stranger),
         (None, Some(entry)) => Err(refused(entry, "it is not ours")),
-        (None, None) => remove(pins.directory()),
+        (None, None) => match remove(pins.directory()) {
+            // It lies in a folder of somebody else, who made it for us; it is empty.
+            Err(Error::Pin { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+                Ok(())
+            }
+            removed => removed,
+        },
     }
 }
 

@@ -172,9 +172,10 @@ fn the_conductor_keeps_no_privilege_and_its_death_ends_no_desktop() -> Result<()
 
     // What runs is not taken away; what is left behind is.
     let running = gateway.try_command(&["steer", "detach"])?;
+    let why = String::from_utf8_lossy(&running.stderr);
     ensure!(
-        !running.status.success(),
-        "detached under a running gateway"
+        !running.status.success() && why.contains("stop the gateway"),
+        "{why}"
     );
     let mut scene = scene;
     drop(desktop);
