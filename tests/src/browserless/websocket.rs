@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use postern_wire::rdcleanpath;
 use postern_wire::websocket::{Opcode, client_frame};
 use postern_wire::x224::{self, Protocols};
+use socket2::SockRef;
 
 use super::http::{self, Response};
 use super::{Answer, PATIENCE};
@@ -154,6 +155,15 @@ impl WebSocket {
     /// Ends both directions at once.
     pub fn cut(&self) {
         self.stream.cut();
+    }
+
+    /// Breaks the connection off by a reset, which takes what is under way along, as soon as nobody
+    /// has a writer.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn reset(self) -> std::io::Result<()> {
+        SockRef::from(self.stream.socket()).set_linger(Some(Duration::ZERO))
     }
 
     /// The next frame of any kind.
