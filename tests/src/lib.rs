@@ -13,6 +13,7 @@ pub mod noise;
 pub mod players;
 pub mod scenario;
 pub mod sockets;
+pub mod tap;
 
 pub use browserless::Browser;
 pub use fake_target::FakeTarget;

@@ -35,6 +35,8 @@ mod relay;
 mod scene;
 #[path = "system/smuggling.rs"]
 mod smuggling;
+#[path = "system/streams.rs"]
+mod streams;
 #[path = "system/targets.rs"]
 mod targets;
 #[path = "system/tls.rs"]
