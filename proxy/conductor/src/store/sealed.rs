@@ -22,8 +22,6 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    pub const ALL: [Self; 3] = [Self::Key, Self::Length, Self::Seal];
-
     /// What metrics call it.
     #[must_use]
     pub fn label(self) -> &'static str {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::pin::pin;
 use std::time::Instant;
 
 use futures_util::stream;
@@ -108,10 +109,10 @@ impl Task {
             let Err(stop) = self.attend().await;
             match &stop {
                 Stop::Over => return,
+                // Not lost by that: else whoever writes what is refused could depose leaders.
                 Stop::ReadAgain(_) => self.read_again = true,
-                Stop::Store(_) | Stop::Lost(_) => {}
+                Stop::Store(_) | Stop::Lost(_) => self.lost(&stop.to_string()),
             }
-            self.lost(&stop);
             if begun.elapsed() > RETRY_PAUSE_MAX {
                 pause = RETRY_PAUSE_MIN;
             }
@@ -121,14 +122,14 @@ impl Task {
         }
     }
 
-    fn lost(&self, stop: &Stop) {
+    fn lost(&self, why: &str) {
         self.health.send_if_modified(|health| {
             let news = health.is_up();
             let since = match health {
                 Health::Lost { since, .. } => *since,
                 Health::Up { .. } => Instant::now(),
             };
-            let why = stop.to_string();
+            let why = why.to_owned();
             *health = Health::Lost { since, why };
             news
         });
@@ -149,7 +150,7 @@ impl Task {
     async fn attend(&mut self) -> Result<Infallible, Stop> {
         let fresh = self.read_again;
         if fresh {
-            let scan = scan::read_all(&self.etcd).await?;
+            let scan = self.read_all().await?;
             self.catch_up(scan).await?;
             self.read_again = false;
         }
@@ -158,6 +159,18 @@ impl Task {
         // Whatever it was, another endpoint may do better.
         self.etcd.link.broken(&live);
         attended
+    }
+
+    /// Reads everything. While that takes long, nothing is known of changes.
+    async fn read_all(&self) -> Result<Scan, StoreError> {
+        let mut reading = pin!(scan::read_all(&self.etcd));
+        match timeout(SILENCE_MAX, &mut reading).await {
+            Ok(scan) => scan,
+            Err(_) => {
+                self.lost("everything is read again");
+                reading.await
+            }
+        }
     }
 
     /// Tells how what was read differs from what was told.
