@@ -177,12 +177,16 @@ fn line(status: &Status) -> String {
         Some(leader) => format!("node {leader} leads"),
         None => "nobody leads".to_owned(),
     };
+    let table = match steering.generation {
+        0 => "no table yet".to_owned(),
+        generation => format!(
+            "generation {generation} of {} nodes",
+            steering.members.len()
+        ),
+    };
     let mut text = format!(
-        "node {} of {}, {leader}, generation {}, {} mode",
-        steering.node,
-        steering.members.len(),
-        steering.generation,
-        steering.mode
+        "node {}, {leader}, {table}, {} mode",
+        steering.node, steering.mode
     );
     if !steering.is_store_up {
         text.push_str("; the store is out of reach");
@@ -236,18 +240,19 @@ mod tests {
         check(None, "off");
         check(
             Some(steering()),
-            "node 2 of 0, node 1 leads, generation 12, native mode",
+            "node 2, node 1 leads, generation 12 of 0 nodes, native mode",
         );
         check(
             Some(Steering {
                 leader: Some(2),
+                generation: 0,
                 is_store_up: false,
                 is_isolated: true,
                 is_announced: false,
                 announcement: "isolated".to_owned(),
                 ..steering()
             }),
-            "node 2 of 0, leads, generation 12, native mode; the store is out of reach; isolated; not \
+            "node 2, leads, no table yet, native mode; the store is out of reach; isolated; not \
              to be announced: isolated",
         );
     }

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use postern_parts::process::signal_process;
 use postern_parts::wait;
 use postern_tests::Gateway;
 use postern_tests::gateway::{Configuration, EFFECT};
+use rustix::process::Signal;
 
 use crate::scene::Scene;
 
@@ -128,12 +130,19 @@ fn without_privileges_what_needs_them_is_refused_at_the_start_with_the_remedy() 
     let configuration = with_the_kernel(Configuration::for_target(target.address), pins.path());
     let gateway = Gateway::prepare_here(configuration)?;
     let serve = gateway.serve();
-    let mut command = Command::new("setpriv");
-    command
-        .arg("--bounding-set=-net_admin,-sys_admin,-perfmon,-bpf")
-        .arg("--inh-caps=-net_admin,-sys_admin,-perfmon,-bpf")
-        .arg(serve.get_program())
-        .args(serve.get_args());
+    let own = std::fs::read_to_string("/proc/self/status")?;
+    let is_root = own.lines().any(|line| line.starts_with("Uid:\t0\t"));
+    let mut command = if is_root {
+        let mut command = Command::new("setpriv");
+        command
+            .arg("--bounding-set=-net_admin,-sys_admin,-perfmon,-bpf")
+            .arg("--inh-caps=-net_admin,-sys_admin,-perfmon,-bpf")
+            .arg(serve.get_program())
+            .args(serve.get_args());
+        command
+    } else {
+        serve
+    };
     let output = command.output().context("setpriv can't be started")?;
     let log = String::from_utf8_lossy(&output.stderr);
     ensure!(!output.status.success(), "{log}");
@@ -169,6 +178,17 @@ fn the_conductor_keeps_no_privilege_and_its_death_ends_no_desktop() -> Result<()
     desktop.send(b"alive")?;
     ensure!(desktop.receive_exactly(5)? == b"alive");
     may_not_change_the_kernel(gateway, "conductor")?;
+
+    // It hears what `serve` is told.
+    signal_process(gateway.pid()?, Signal::HUP);
+    wait::until("the settings, read again", EFFECT, || {
+        let log = gateway.log();
+        let both = [
+            "the settings were read again",
+            "the configuration was read again",
+        ];
+        Ok(both.iter().all(|words| log.contains(words)).then_some(()))
+    })?;
 
     // What runs is not taken away; what is left behind is.
     let running = gateway.try_command(&["steer", "detach"])?;
