@@ -89,8 +89,7 @@ impl Unit {
         match &self.case.task {
             Task::Load(_) => 1.0 + self.peers.len() as f64,
             Task::Series(works) | Task::Floor(works) => 1.5 * works.len() as f64,
-            Task::Packets => 2.0,
-            Task::Micro(_) | Task::Simulation => 1.0,
+            Task::Micro(_) | Task::Packets | Task::Simulation => 1.0,
         }
     }
 }

@@ -47,6 +47,8 @@ fn cases_are_complete_and_names_are_their_own() {
         "steer-gue-131k",
         "steer-lookup",
         "steer-account",
+        "steer-datagram",
+        "steer-datagram-65k",
         "steer-swap",
         "steer-pps",
         "steer-sim",

@@ -10,7 +10,7 @@ use crate::packets::{Course, Mode, Traffic, Turn};
 use crate::report::{Finding, Values};
 
 /// A turn is not shorter, so that how it begins and ends is little of it; nor does a longer one say more.
-const TURN_MIN: Duration = Duration::from_millis(120);
+const TURN_MIN: Duration = Duration::from_millis(80);
 const TURN_MAX: Duration = Duration::from_millis(500);
 /// Until caches are as they stay.
 const WARM_UP: Duration = Duration::from_millis(30);
