@@ -182,7 +182,7 @@ impl Calls {
         let mut number = [0];
         for _ in 0..20 {
             self.socket.send(b"who?").unwrap();
-            let before = std::mem::replace(&mut number, [0]);
+            let before = std::mem::take(&mut number);
             assert_eq!(self.socket.recv(&mut number).unwrap(), 1);
             assert!(before == [0] || before == number, "one node answers");
         }
