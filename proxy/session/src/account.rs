@@ -121,6 +121,12 @@ impl Account {
         self.target = Some(Books::Open(core.meter(stream)));
     }
 
+    /// Both sockets are the relay's from now on: what they carry is not known before its report.
+    pub(crate) fn handed_over(&mut self) {
+        self.client = Books::Closed(None);
+        self.target = Some(Books::Closed(None));
+    }
+
     /// What the relay has to say of the session that it carried.
     pub(crate) fn report(&mut self, report: &Report) {
         let of = |leg: Leg| report.streams.map(|streams| streams[leg.index()]);

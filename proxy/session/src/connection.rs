@@ -213,12 +213,15 @@ async fn session<C: Core>(
     let times = relay::times(&limits, &permit, core.unix_ms());
     let begin = relay::begin(core, &limits, desktop, times);
     match or(async { Err((stop.raised().await, None)) }, begin).await {
-        Ok(carriage) => Ok(Live {
-            carriage,
-            stop,
-            _connection: connection,
-            _session: seat,
-        }),
+        Ok(carriage) => {
+            account.handed_over();
+            Ok(Live {
+                carriage,
+                stop,
+                _connection: connection,
+                _session: seat,
+            })
+        }
         Err((outcome, browser)) => {
             if let Some(mut browser) = browser {
                 close::answer_websocket(core, &mut browser, &outcome).await;

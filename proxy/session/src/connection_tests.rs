@@ -1,5 +1,6 @@
 //! Whole connections on the trial core: TLS, upgrade, RDCleanPath, TLS again, relay, record.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -172,6 +173,7 @@ impl Scene {
         target: impl AsyncFnOnce(TlsStream<Pipe>) -> B,
     ) -> (Record, A, B) {
         let (near, far) = pipe();
+        let (browsers, targets) = (far.meter.clone(), RefCell::new(None));
         let stop = Stop::default();
         let serving = serve(&self.core, near, SOURCE, SOURCE, &stop);
         let browser = async {
@@ -185,6 +187,7 @@ impl Scene {
         };
         let target = async {
             let mut socket = self.core.dialled().await;
+            targets.replace(Some(socket.meter.clone()));
             let mut request = [0; 19];
             socket.read_exact(&mut request).await.expect("a request");
             let confirm = x224::encode_confirm(Confirm::Selected(Protocols::TLS.bits()));
@@ -203,6 +206,17 @@ impl Scene {
             .filter(|record| record.event == Event::Connection);
         let record = ends.next().expect("a record");
         assert_eq!(ends.next(), None, "one connection, one record");
+        let target = targets.take().expect("it was dialled");
+        let legs = [
+            (browsers, record.client_received, record.client_sent),
+            (target, record.target_received, record.target_sent),
+        ];
+        for (peer, received, sent) in legs {
+            // What lies in a pipe that is given up is nobody's.
+            let peer = peer.count();
+            assert!(received.is_some_and(|bytes| bytes > 0 && bytes <= peer.sent));
+            assert!(sent.is_some_and(|bytes| bytes >= peer.received));
+        }
         (record, a, b)
     }
 
@@ -349,6 +363,8 @@ fn a_stop_ends_a_live_desktop_with_its_reason() {
     );
     assert_eq!(record.reason.as_deref(), Some("killed"));
     assert_eq!(last, close_payload(&Outcome::Killed));
+    assert_eq!(record.client_local, Some(SOURCE.to_string()));
+    assert!(record.target_local.is_some() && record.target_remote.is_some());
 }
 
 #[test]

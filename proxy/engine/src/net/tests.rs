@@ -325,3 +325,41 @@ fn waiting(socket: &socket2::Socket) -> u64 {
     let mut buffer = vec![std::mem::MaybeUninit::uninit(); 32 << 20];
     socket.peek(&mut buffer).expect("peeks") as u64
 }
+
+#[test]
+fn clients_are_told_a_limit_of_segments() {
+    for kind in KINDS {
+        on_a_core(kind, || async {
+            for ip in ["127.0.0.1", "::1"] {
+                let ip: std::net::IpAddr = ip.parse().expect("an address");
+                let address = SocketAddr::new(ip, 0);
+                let listener = Listener::bind_limited(address, Some(1364)).expect("binds");
+                let address = listener.local_address().expect("address");
+                let peer = std::net::TcpStream::connect(address).expect("connects");
+                let segment = socket2::SockRef::from(&peer).tcp_mss().expect("option");
+                // Options take a part of each.
+                assert!((1300..=1364).contains(&segment), "{segment}");
+            }
+            let none = Listener::bind_limited(([127, 0, 0, 1], 0).into(), Some(1));
+            assert!(matches!(none, Err(EngineError::Listen { .. })));
+        });
+    }
+}
+
+#[test]
+fn connections_that_wait_to_be_accepted_are_counted() {
+    for kind in KINDS {
+        on_a_core(kind, || async {
+            let listener = Listener::bind(([127, 0, 0, 1], 0).into()).expect("binds");
+            let address = listener.local_address().expect("address");
+            assert_eq!(listener.waiting(), 0);
+            let peers: Vec<_> = (0..3)
+                .map(|_| std::net::TcpStream::connect(address).expect("connects"))
+                .collect();
+            assert_eq!(listener.waiting(), 3);
+            listener.accept().await.expect("accepts");
+            assert_eq!(listener.waiting(), 2);
+            drop(peers);
+        });
+    }
+}
