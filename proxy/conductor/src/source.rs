@@ -4,6 +4,8 @@ use postern_steering::{
     NodeId, Place, Publication, Roster, Settings, StoreSettings, Table, Weight,
 };
 
+use tokio::sync::mpsc;
+
 use crate::store::{Access, Etcd, Event, Follower, Health, Nodes, NodesFile, Sealer, StoreError};
 use crate::{ConductorError, Secret};
 
@@ -26,11 +28,8 @@ pub enum Source {
         follower: Follower,
         health: tokio::sync::watch::Receiver<Health>,
     },
-    File {
-        file: NodesFile,
-        own: (NodeId, Place),
-        is_told: bool,
-    },
+    /// It is looked at beside, for whoever listens here gives up all the time.
+    File(mpsc::Receiver<Told>),
 }
 
 impl Source {
@@ -49,9 +48,10 @@ impl Source {
                 let file = NodesFile::open(path).await.map_err(wrong)?;
                 let own = (settings.node, place);
                 // What is wrong with it is told before anything is steered.
-                publication(file.nodes(), own).map_err(ConductorError::Settings)?;
-                let is_told = false;
-                Ok((Self::File { file, own, is_told }, None))
+                let first = publication(file.nodes(), own).map_err(ConductorError::Settings)?;
+                let (sender, told) = mpsc::channel(1);
+                tokio::spawn(watch(file, own, first, sender));
+                Ok((Self::File(told), None))
             }
             StoreSettings::Etcd {
                 endpoints,
@@ -82,22 +82,35 @@ impl Source {
                 event = follower.next() => Told::Event(event),
                 Ok(()) = health.changed() => Told::Health(health.borrow_and_update().clone()),
             },
-            Self::File { file, own, is_told } => {
-                let nodes = if *is_told {
-                    file.changed().await
-                } else {
-                    *is_told = true;
-                    Ok(file.nodes())
-                };
-                let made = nodes
-                    .map_err(|error| crate::error::in_full(&error))
-                    .and_then(|nodes| publication(nodes, *own));
-                match made {
-                    Ok(publication) => Told::Publication(Box::new(publication)),
-                    Err(why) => Told::Refused(why),
-                }
-            }
+            Self::File(told) => match told.recv().await {
+                Some(told) => told,
+                // The task ends with who listens alone.
+                None => std::future::pending().await,
+            },
         }
+    }
+}
+
+/// Tells what a file says, first and whenever it changes, until nobody listens.
+async fn watch(
+    mut file: NodesFile,
+    own: (NodeId, Place),
+    first: Publication,
+    told: mpsc::Sender<Told>,
+) {
+    let mut news = Told::Publication(Box::new(first));
+    while told.send(news).await.is_ok() {
+        let changed = tokio::select! {
+            changed = file.changed() => changed,
+            () = told.closed() => return,
+        };
+        let made = changed
+            .map_err(|error| crate::error::in_full(&error))
+            .and_then(|nodes| publication(nodes, own));
+        news = match made {
+            Ok(publication) => Told::Publication(Box::new(publication)),
+            Err(why) => Told::Refused(why),
+        };
     }
 }
 

@@ -8,7 +8,7 @@ use postern_steering::Place;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use super::{Beginning, Conductor, Counts, LINKS_PERIOD, Outcome, PROBES_MAX, Seat, Times};
+use super::{Beginning, Conductor, Counts, LINKS_PERIOD, Outcome, PROBES_MAX, Seat, Stored, Times};
 use crate::kernel::Keys;
 use crate::links::Links;
 use crate::membership::Membership;
@@ -82,7 +82,7 @@ impl Conductor {
             etcd,
             membership,
             seat: Seat::default(),
-            published: None,
+            stored: Stored::default(),
             term: None,
             rest_until: now,
             is_campaigning: false,

@@ -72,6 +72,23 @@ impl Conductor {
         self.beside(async move { Outcome::Campaigned(etcd.commit(transaction).await) });
     }
 
+    /// Somebody has written over the seat, which keeps its beginning but not its lease.
+    pub(super) fn sit_again(&mut self) {
+        let (Some(term), Some(etcd), Some(lease)) = (&self.term, self.etcd.clone(), self.lease())
+        else {
+            return;
+        };
+        let seat = Seat {
+            node: self.settings.node.get(),
+            boot: self.boot,
+        };
+        let leader = key(values::LEADER);
+        let condition = Transaction::new().if_created(&leader, term.created);
+        let transaction = condition.put(&leader, &values::encode(&seat), Some(lease));
+        self.is_campaigning = true;
+        self.beside(async move { Outcome::Campaigned(etcd.commit(transaction).await) });
+    }
+
     pub(super) fn campaigned(&mut self, result: Result<Commit, StoreError>) {
         self.is_campaigning = false;
         // Who has won is told by the store, also to the winner.
@@ -84,12 +101,12 @@ impl Conductor {
 
     fn begin_term(&mut self) {
         let own = self.station.in_force();
-        let stored = self.published.as_ref();
+        let stored = self.stored.publication.as_ref();
         let (best, is_published) = match (stored, own) {
-            (Some((stored, _)), Some(own)) if own.generation() > stored.generation() => {
+            (Some(stored), Some(own)) if own.generation() > stored.generation() => {
                 (Some(own), false)
             }
-            (Some((stored, _)), _) => (Some(stored), true),
+            (Some(stored), _) => (Some(stored), self.stored.is_good),
             (None, own) => (own, false),
         };
         let floor = self.around.newest_seen.max(self.station.generation());
@@ -107,7 +124,7 @@ impl Conductor {
             number: self.counts.terms,
             leader,
             created: self.seat.created,
-            table: stored.map_or(Revision(0), |(_, modified)| *modified),
+            table: self.stored.modified,
         });
     }
 

@@ -29,7 +29,6 @@ use crate::links::Links;
 use crate::membership::Membership;
 use crate::nodes::Nodes;
 use crate::probe::{Probe, ProbeError};
-use crate::source::Source;
 use crate::station::{Station, Surroundings};
 use crate::store::{Commit, Etcd, Revision, StoreError};
 use crate::values::{Boot, FlowsReport};
@@ -98,6 +97,17 @@ struct Seat {
     modified: Revision,
 }
 
+/// The table of the store.
+#[derive(Debug, Clone, Default)]
+struct Stored {
+    /// The last good one.
+    publication: Option<Publication>,
+    /// Of whatever lies there, which who publishes next writes over; 0: nothing.
+    modified: Revision,
+    /// The last good one is what is there.
+    is_good: bool,
+}
+
 /// This node leads.
 struct Term {
     number: u64,
@@ -142,8 +152,7 @@ pub struct Conductor {
     etcd: Option<Etcd>,
     membership: Option<Membership>,
     seat: Seat,
-    /// The store's table, where it was good.
-    published: Option<(Publication, Revision)>,
+    stored: Stored,
     term: Option<Term>,
     rest_until: Instant,
     is_campaigning: bool,

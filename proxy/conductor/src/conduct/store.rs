@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use postern_steering::{Generation, NodeId, Publication};
 
-use super::{Conductor, Seat, TOLD_MAX};
+use super::{Conductor, Seat, Stored, TOLD_MAX};
 use crate::nodes::Refusal;
 use crate::source::Told;
 use crate::station::Offer;
-use crate::store::{Entry, Event, Health, Revision};
+use crate::store::{Entry, Event, Health, Refused, Revision};
 use crate::values::{self, Change};
 
 impl Conductor {
@@ -16,13 +16,7 @@ impl Conductor {
         match told {
             Told::Event(Event::Put(entry)) => self.put(&entry),
             Told::Event(Event::Deleted { key, .. }) => self.deleted(key.as_str()),
-            Told::Event(Event::Refused(refused)) => {
-                if refused.key == values::LEADER {
-                    // Whoever has the seat keeps it; nobody need wait for a value that nobody wrote.
-                    self.seat.modified = refused.modified;
-                }
-                self.refuse(&refused.key, refused.why.label(), &refused.why.label());
-            }
+            Told::Event(Event::Refused(refused)) => self.overwritten(&refused),
             Told::Event(Event::Complete(revision)) => {
                 tracing::debug!(%revision, "all that is in the store is known");
             }
@@ -34,6 +28,31 @@ impl Conductor {
             Told::Refused(why) => {
                 *self.counts.refused.entry("file").or_default() += 1;
                 tracing::error!(why, "the file of nodes is refused; the last table stays");
+            }
+        }
+    }
+
+    /// Something that nobody of the cluster has written: the last good value stays, and whoever wrote that
+    /// writes it again, since what lies there now has no lease of theirs and is of no use to newcomers.
+    fn overwritten(&mut self, refused: &Refused) {
+        self.refuse(&refused.key, refused.why.label(), &refused.why.label());
+        match refused.key.as_str() {
+            values::LEADER => {
+                self.seat.modified = refused.modified;
+                self.sit_again();
+            }
+            values::TABLE => {
+                self.stored.modified = refused.modified;
+                self.stored.is_good = false;
+                self.step_down("the table in the store was written over");
+            }
+            key => {
+                let own = format!("{}/{}", values::MEMBERS, self.settings.node.get());
+                if key == own
+                    && let Some(membership) = &self.membership
+                {
+                    membership.register_again();
+                }
             }
         }
     }
@@ -77,7 +96,8 @@ impl Conductor {
                 self.step_down("its seat is gone");
             }
             values::TABLE => {
-                self.published = None;
+                self.stored.modified = Revision(0);
+                self.stored.is_good = false;
                 self.around.published = Generation::default();
                 self.step_down("the table is gone from the store");
             }
@@ -153,22 +173,21 @@ impl Conductor {
     fn table(&mut self, entry: &Entry) {
         match Publication::decode(&entry.value, &self.seal) {
             Ok(publication) => {
-                let is_own = self
-                    .published
-                    .as_ref()
-                    .is_some_and(|(last, _)| *last == publication);
                 self.around.published = publication.generation();
-                if !is_own {
-                    self.offer(values::TABLE, publication.clone());
-                }
-                self.published = Some((publication, entry.modified));
-                self.judge();
+                self.offer(values::TABLE, publication.clone());
+                self.stored = Stored {
+                    publication: Some(publication),
+                    modified: entry.modified,
+                    is_good: true,
+                };
             }
             Err(error) => {
                 let refusal = match error {
                     postern_steering::Error::Seal => Refusal::Seal,
                     _ => Refusal::Malformed,
                 };
+                self.stored.modified = entry.modified;
+                self.stored.is_good = false;
                 self.refuse(values::TABLE, refusal.label(), &error);
             }
         }
@@ -187,7 +206,7 @@ impl Conductor {
     fn offer(&mut self, key: &str, publication: Publication) {
         let generation = publication.generation();
         if self.station.in_force() == Some(&publication) {
-            return;
+            return self.judge();
         }
         match self.station.offer(publication) {
             Ok(Offer::Taken) => {

@@ -12,7 +12,7 @@ use world::Cluster;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_nodes_found_a_table_drain_undrain_and_remove() {
-    let mut cluster = Cluster::start(3).await;
+    let cluster = Cluster::start(3).await;
     cluster.is_settled(&[1, 2, 3]).await;
     let status = cluster.status(1).await;
     assert!(status.is_announced && status.is_store_up, "{status:?}");
@@ -118,7 +118,7 @@ async fn another_node_leads_when_the_leader_dies_and_at_once_when_it_ends() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn values_of_strangers_and_old_ones_are_refused_and_change_nothing() {
-    let mut cluster = Cluster::start(3).await;
+    let cluster = Cluster::start(3).await;
     cluster.is_settled(&[1, 2, 3]).await;
     let before = cluster.status(1).await;
     let key = |name: &str| Key::new(name).unwrap();
@@ -297,7 +297,7 @@ async fn a_number_that_is_taken_by_another_machine_is_refused_and_does_not_serve
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_node_explains_a_connection_and_the_leader_knows_most() {
-    let mut cluster = Cluster::start(2).await;
+    let cluster = Cluster::start(2).await;
     cluster.is_settled(&[1, 2]).await;
     let leader = cluster.leader().await;
     let explain = Request::Explain(Tuple {
@@ -351,7 +351,7 @@ async fn new_settings_are_taken_while_it_runs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_of_nodes_is_the_table_and_takes_no_orders() {
-    let mut cluster = Cluster::of_file(2).await;
+    let cluster = Cluster::of_file(2).await;
     cluster
         .until("both steer", async |cluster| {
             cluster.status(1).await.generation == 1 && cluster.status(2).await.generation == 1
