@@ -1,5 +1,7 @@
 //! One core's worker: joins sessions and engine. Everything in it belongs to that core alone.
 
+mod load;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
@@ -26,7 +28,6 @@ use postern_snapshot::{CoreMetrics, Histogram, LiveSession, ToControl};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::carriage::Carriage;
-use super::placement::{Announcer, PUBLISH};
 use super::spool::Spool;
 use super::{Command, Node, ledger};
 
@@ -103,12 +104,6 @@ impl Worker {
         }))
     }
 
-    /// Counts what waits at a listener among what the core has to do, for as long as it listens.
-    pub(super) fn listens(&self, listener: &Rc<Listener>) {
-        let listener = Rc::downgrade(listener);
-        self.0.listeners.borrow_mut().push(listener);
-    }
-
     /// Accepts connections until the node drains.
     pub(super) async fn accept(&self, listener: &Listener) {
         loop {
@@ -171,23 +166,6 @@ impl Worker {
                 }
             }
         }
-    }
-
-    /// Publishes what the core has to do, until it ends or the kernel takes no more of it.
-    async fn announce(&self, mut announcer: Announcer) {
-        let is_draining = || self.0.node.draining.load(Ordering::Relaxed);
-        while !is_draining() && announcer.announce(self.connections() + self.waiting()) {
-            clock::sleep(PUBLISH).await;
-        }
-    }
-
-    /// Connections that wait to be accepted.
-    fn waiting(&self) -> u64 {
-        let listeners = self.0.listeners.borrow();
-        let listeners = listeners.iter().filter_map(Weak::upgrade);
-        listeners
-            .map(|listener| u64::from(listener.waiting()))
-            .sum()
     }
 
     /// Connections that have not ended.
