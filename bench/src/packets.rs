@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use postern_ebpf::Program;
 
 use crate::measure;
 use cable::{Cable, Counters};
@@ -45,6 +46,10 @@ pub enum Mode {
     Generic,
     /// Steering, by the interface's driver.
     Native,
+    /// A program that lets everything pass, by the network stack.
+    GenericPass,
+    /// The same by the interface's driver.
+    NativePass,
 }
 
 /// What is measured in one turn.
@@ -85,10 +90,27 @@ impl Traffic {
             Way::Forward => "ip_forward",
         }
     }
+
+    /// Modes that there are for it: what any program costs, whatever it does, is seen where packets stay.
+    #[must_use]
+    pub fn modes(self) -> &'static [Mode] {
+        match self.way {
+            Way::Own => &Mode::ALL,
+            Way::Forward => &Mode::STEERED,
+        }
+    }
 }
 
 impl Mode {
-    pub const ALL: [Self; 3] = [Self::Plain, Self::Generic, Self::Native];
+    pub const ALL: [Self; 5] = [
+        Self::Plain,
+        Self::Generic,
+        Self::GenericPass,
+        Self::Native,
+        Self::NativePass,
+    ];
+    /// The kernel alone, and steering.
+    const STEERED: [Self; 3] = [Self::Plain, Self::Generic, Self::Native];
 
     /// Its name in rows.
     #[must_use]
@@ -97,7 +119,25 @@ impl Mode {
             Self::Plain => "plain",
             Self::Generic => "generic",
             Self::Native => "native",
+            Self::GenericPass => "generic pass",
+            Self::NativePass => "native pass",
         }
+    }
+
+    /// What is attached, and how.
+    const fn attachment(self) -> Option<(Program, postern_ebpf::Mode)> {
+        use postern_ebpf::Mode::{Generic, Native};
+        match self {
+            Self::Plain => None,
+            Self::Generic => Some((Program::Steer, Generic)),
+            Self::Native => Some((Program::Steer, Native)),
+            Self::GenericPass => Some((Program::Pass, Generic)),
+            Self::NativePass => Some((Program::Pass, Native)),
+        }
+    }
+
+    const fn steers(self) -> bool {
+        matches!(self.attachment(), Some((Program::Steer, _)))
     }
 }
 
@@ -161,13 +201,10 @@ impl Course {
             sender,
             ..
         } = self;
-        let wish = match mode {
-            Mode::Plain => None,
-            Mode::Generic => Some(postern_ebpf::Mode::Generic),
-            Mode::Native => Some(postern_ebpf::Mode::Native),
-        };
-        let steering = wish.map(|wish| node.steer(traffic.way, &cable.node, wish));
-        let steering = steering.transpose()?;
+        let attached = mode
+            .attachment()
+            .map(|(program, mode)| node.attach(traffic.way, program, &cable.node, mode))
+            .transpose()?;
         let passing = (mode == Mode::Native).then(|| node.let_pass(sender, &cable.sender));
         let passing = passing.transpose()?;
         let frames = self.traffic.iter().find(|(of, _)| *of == traffic);
@@ -177,7 +214,7 @@ impl Course {
         std::thread::sleep(SETTLED);
         let after = Look::take(cable, node, traffic.way)?;
         let turn = Turn::between(&before, &after, traffic.way, mode, wall);
-        drop((steering, passing));
+        drop((attached, passing));
         turn.with_context(|| format!("{}, {}", traffic.name(), mode.name()))
     }
 }
@@ -246,9 +283,8 @@ impl Turn {
         let right = after.steered.0.saturating_sub(before.steered.0);
         let wrong = after.steered.1.saturating_sub(before.steered.1);
         let strayed = wrong as f64 > STRAYED_MAX * (right + wrong) as f64;
-        let is_steered = mode != Mode::Plain;
         ensure!(
-            !(is_steered && strayed) && packets > 0 && cpu_ns > 0,
+            !(mode.steers() && strayed) && packets > 0 && cpu_ns > 0,
             "packets went astray: {counted:?}, {right} were steered this way and {wrong} another"
         );
         let cpu = cpu_ns as f64 / 1e9;
@@ -286,7 +322,7 @@ mod tests {
         let cores = crate::run::Cores::choose().unwrap();
         let mut course = Course::set_up(cores.relay, cores.clients).unwrap();
         for traffic in Traffic::ALL {
-            for mode in Mode::ALL {
+            for mode in traffic.modes().iter().copied() {
                 let turn = course.turn(traffic, mode, 10 * SETTLED).unwrap();
                 assert!(
                     turn.packets_per_second > 10_000.0,

@@ -101,16 +101,22 @@ impl Node {
         })
     }
 
-    /// Steers what arrives, as long as what is returned lives.
+    /// Runs `program` on what arrives, as long as what is returned lives; to steer, by the table for `way`.
     ///
     /// # Errors
     /// The interface does not take the program in this mode.
-    pub fn steer(&mut self, way: Way, interface: &str, mode: Mode) -> Result<Attached> {
+    pub fn attach(
+        &mut self,
+        way: Way,
+        program: Program,
+        interface: &str,
+        mode: Mode,
+    ) -> Result<Attached> {
         let programs = match way {
             Way::Own => &mut self.own,
             Way::Forward => &mut self.forward,
         };
-        let attach = || Ok(programs.attach_as(Program::Steer, interface, mode)?);
+        let attach = || Ok(programs.attach_as(program, interface, mode)?);
         self.namespace.within(attach)
     }
 

@@ -30,7 +30,8 @@ pub(super) fn run(unit: &Unit, allowance: &Allowance, outcome: &mut Outcome) -> 
     let cores = Cores::choose()?;
     let mut course = Course::set_up(cores.relay, cores.clients)?;
     let mut contests: Vec<Contest> = Traffic::ALL.map(Contest::new).into();
-    let turns = (contests.len() * Mode::ALL.len()) as u32;
+    let turns = contests.iter().map(|contest| contest.traffic.modes().len());
+    let turns = turns.sum::<usize>() as u32;
     let rounds = allowance.pace.rounds.max(ROUNDS_MIN) as u32;
     let share = allowance.seconds / (rounds * turns);
     let time = share.mul_f64(1.0 - OVERHEAD).clamp(TURN_MIN, TURN_MAX);
@@ -58,7 +59,7 @@ pub(super) fn run(unit: &Unit, allowance: &Allowance, outcome: &mut Outcome) -> 
 /// Everything once. Modes of one traffic follow each other, so that what disturbs one disturbs its neighbours.
 fn round(course: &mut Course, contests: &mut [Contest], time: Duration) -> Result<()> {
     for contest in contests {
-        for mode in Mode::ALL {
+        for mode in contest.traffic.modes().iter().copied() {
             let turn = course.turn(contest.traffic, mode, time)?;
             contest.turns[mode as usize].push(turn);
         }
@@ -92,22 +93,28 @@ impl Contest {
     }
 
     fn conclude(&self, unit: &Unit, outcome: &mut Outcome) {
-        let plain = self.rounds(Mode::Plain);
+        let pairs = [
+            (Mode::Native, Mode::NativePass),
+            (Mode::Generic, Mode::GenericPass),
+        ];
         for column in sample::columns(&unit.case) {
-            for mode in [Mode::Native, Mode::Generic] {
+            for (mode, pass) in pairs {
                 let metric = format!(
                     "{}, {}, {}",
                     column.metric,
                     self.traffic.name(),
                     mode.name()
                 );
-                let peer = Values {
-                    name: self.traffic.without_steering(),
-                    rounds: &plain,
-                };
                 let ours = self.rounds(mode);
-                let found = Finding::new(unit.case.name, &metric, column.unit, &ours, Some(peer));
-                outcome.findings.extend(found);
+                let peers = [
+                    (self.traffic.without_steering(), self.rounds(Mode::Plain)),
+                    (pass.name(), self.rounds(pass)),
+                ];
+                for (name, rounds) in &peers {
+                    let peer = Some(Values { name, rounds });
+                    let found = Finding::new(unit.case.name, &metric, column.unit, &ours, peer);
+                    outcome.findings.extend(found);
+                }
             }
         }
     }
@@ -125,7 +132,7 @@ impl Contest {
 fn waits(name: &str, contests: &[Contest]) -> Vec<String> {
     let mut waits = Vec::new();
     for contest in contests {
-        for mode in Mode::ALL {
+        for mode in contest.traffic.modes().iter().copied() {
             let busy = contest.median(mode, |turn| turn.busy);
             let refused = contest.median(mode, |turn| turn.refused);
             if busy < BUSY_MIN && refused < REFUSED_MIN {
@@ -159,7 +166,7 @@ mod tests {
             let told = waits("steer-pps", &[contest]);
             assert_eq!(told.len(), count, "{told:?}");
         };
-        check(0.5, 0.0, Mode::ALL.len());
+        check(0.5, 0.0, Traffic::ALL[0].modes().len());
         check(0.5, 0.2, 0);
         check(0.95, 0.0, 0);
     }
