@@ -37,7 +37,6 @@ pub struct Place {
 }
 
 impl Place {
-    #[must_use]
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         let v4 = self.v4.map(IpAddr::V4);
         v4.into_iter().chain(self.v6.map(IpAddr::V6))

@@ -87,7 +87,14 @@ impl Conductor {
         tracing::info!(%node, intent = intent.name(), "wanted by an administrator");
         while self.beside.try_join_next().is_some() {}
         self.beside.spawn(async move {
-            let answer = match etcd.put(&key, &values::encode(&intent), None).await {
+            let written = match intent {
+                // To serve is what is wanted where nothing is said.
+                Intent::Serve => etcd.delete(&key).await,
+                Intent::Drain | Intent::Remove => {
+                    etcd.put(&key, &values::encode(&intent), None).await
+                }
+            };
+            let answer = match written {
                 Ok(_) => Response::Done(done),
                 Err(error) => Response::Refused(format!(
                     "the store does not take it: {}",

@@ -22,12 +22,6 @@ impl Key {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// What follows `folder` and its slash.
-    #[must_use]
-    pub fn within(&self, folder: &str) -> Option<&str> {
-        self.0.strip_prefix(folder)?.strip_prefix('/')
-    }
 }
 
 impl fmt::Display for Key {
@@ -68,13 +62,5 @@ mod tests {
         check("members/\0", false);
         check("members/1 ", false);
         check("métier", false);
-    }
-
-    #[test]
-    fn a_folder_ends_at_its_slash() {
-        let key = Key::new("members/17").unwrap();
-        assert_eq!(key.within("members"), Some("17"));
-        assert_eq!(key.within("member"), None);
-        assert_eq!(key.within("members/17"), None);
     }
 }

@@ -14,7 +14,9 @@ mod sealed;
 pub use error::StoreError;
 pub use etcd::{Access, Commit, Etcd, Follower, Lease, Transaction};
 pub use key::{Key, LeaseId, Revision};
-pub use nodes_file::{Node, Nodes, NodesFile};
+#[cfg(test)]
+pub use nodes_file::Node;
+pub use nodes_file::{Nodes, NodesFile};
 pub use sealed::{Refusal, Sealer};
 
 use std::time::Instant;

@@ -21,7 +21,7 @@ use wire::{
     LeaseRevokeRequest, RangeRequest,
 };
 
-use super::{Entry, Key, LeaseId, Refused, Revision, Sealer, Snapshot, StoreError};
+use super::{Entry, Key, LeaseId, Refused, Revision, Sealer, StoreError};
 
 pub use follow::Follower;
 pub use transaction::{Commit, Transaction};
@@ -89,7 +89,8 @@ impl Etcd {
     ///
     /// # Errors
     /// As [`Etcd::read`], or there is more than a cluster needs.
-    pub async fn read_all(&self) -> Result<Snapshot, StoreError> {
+    #[cfg(test)]
+    pub async fn read_all(&self) -> Result<super::Snapshot, StoreError> {
         Ok(scan::read_all(self).await?.snapshot)
     }
 

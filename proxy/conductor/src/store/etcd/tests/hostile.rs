@@ -8,7 +8,7 @@ use super::*;
 use crate::store::limits::{KEYS_MAX, MESSAGE_BYTES_MAX, PAGE_KEYS_MAX, VALUE_BYTES_MAX};
 
 /// Everything that is refused, in words.
-fn refused(snapshot: &Snapshot) -> Vec<String> {
+fn refused(snapshot: &crate::store::Snapshot) -> Vec<String> {
     let line = |refused: &Refused| format!("{}: {}", refused.key, refused.why.label());
     snapshot.refused.iter().map(line).collect()
 }
