@@ -24,7 +24,7 @@ const OPENERS: usize = 8;
 const MESSAGES_BYTES: [usize; 4] = [64, 1_600, 264, 8_000];
 
 /// Between an echo and the next message.
-const PAUSE: Duration = Duration::from_millis(250);
+const PAUSE: Duration = Duration::from_millis(600);
 
 /// A session that nobody answers is given up after this.
 pub const END_PATIENCE: Duration = Duration::from_secs(30);

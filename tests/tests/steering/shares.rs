@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use socket2::{Domain, Socket, Type};
 
 use crate::fleet::Fleet;
@@ -16,6 +16,12 @@ const BATCH: usize = 250;
 
 /// Until a node takes a connection; more than a lost SYN costs.
 const PATIENCE: Duration = Duration::from_secs(4);
+
+/// A node's part of new connections may be wrong by this part of it.
+const SHARE_ERROR_MAX: f64 = 0.05;
+
+/// So many standard deviations are chance.
+const DEVIATIONS_MAX: f64 = 3.0;
 
 /// New connections by the node that has them.
 #[derive(Debug, Clone, Default)]
@@ -100,20 +106,27 @@ impl Shares {
     }
 
     /// The largest difference between a node's part and what its weight gives it, as a part of that.
-    pub fn error(&self, weights: &[(u16, u32)]) -> Result<f64> {
+    ///
+    /// # Errors
+    /// It is more than a share may be wrong by, and what chance may do to so few connections.
+    pub fn check(&self, weights: &[(u16, u32)]) -> Result<f64> {
+        ensure!(self.refused == 0, "{self}");
         let sum: u32 = weights.iter().map(|(_, weight)| weight).sum();
-        let errors = weights.iter().map(|(node, weight)| {
+        let mut largest: f64 = 0.0;
+        for (node, weight) in weights {
             let due = f64::from(*weight) / f64::from(sum);
-            (self.part(*node) - due).abs() / due
+            let error = (self.part(*node) - due).abs() / due;
+            let chance = ((1.0 - due) / due / self.total() as f64).sqrt();
+            let most = SHARE_ERROR_MAX + DEVIATIONS_MAX * chance;
+            ensure!(error <= most, "node {node} should have {due:.3} of {self}");
+            largest = largest.max(error);
+        }
+        let strangers = self.counts.keys().filter(|node| {
+            let is_due = weights.iter().any(|(one, _)| one == *node);
+            !is_due
         });
-        let others: u64 = self
-            .counts
-            .iter()
-            .filter(|(node, _)| weights.iter().all(|(one, _)| one != *node))
-            .map(|(_, count)| count)
-            .sum();
-        ensure!(others == 0, "{others} landed on nodes without a weight");
-        errors.reduce(f64::max).context("somebody has a weight")
+        ensure!(strangers.count() == 0, "a node without a weight: {self}");
+        Ok(largest)
     }
 }
 
