@@ -1,7 +1,6 @@
 //! Which addresses are on the interface's own link, and what its Ethernet address is.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
 
 use postern_steering::Prefix;
 
@@ -78,18 +77,20 @@ fn route_v6(line: &str, interface: &str) -> Option<Prefix> {
 /// # Errors
 /// There is no such interface.
 pub fn ethernet(interface: &str) -> Result<[u8; 6], ConductorError> {
-    let path = Path::new("/sys/class/net").join(interface).join("address");
-    let text = std::fs::read_to_string(&path).map_err(ConductorError::file("interface", &path))?;
-    Ok(parse_ethernet(text.trim()).unwrap_or_default())
-}
-
-fn parse_ethernet(text: &str) -> Option<[u8; 6]> {
-    let mut octets = [0; 6];
-    let mut parts = text.split(':');
-    for octet in &mut octets {
-        *octet = u8::from_str_radix(parts.next()?, 16).ok()?;
+    let failed = |source| ConductorError::System {
+        what: "the list of its interfaces",
+        source,
+    };
+    let all = nix::ifaddrs::getifaddrs().map_err(|error| failed(error.into()))?;
+    let link = all
+        .filter(|one| one.interface_name == interface)
+        .find_map(|one| one.address?.as_link_addr().copied());
+    match link {
+        Some(link) => Ok(link.addr().unwrap_or_default()),
+        None => Err(ConductorError::Settings(format!(
+            "there is no interface {interface}"
+        ))),
     }
-    parts.next().is_none().then_some(octets)
 }
 
 #[cfg(test)]
@@ -135,15 +136,8 @@ mod tests {
     }
 
     #[test]
-    fn an_ethernet_address_is_six_octets() {
-        let check = |text: &str, expected: Option<[u8; 6]>| {
-            assert_eq!(parse_ethernet(text), expected, "{text}");
-        };
-        check("02:00:00:00:0a:ff", Some([2, 0, 0, 0, 10, 255]));
-        check("02:00:00:00:0a", None);
-        check("02:00:00:00:0a:ff:00", None);
-        check("", None);
+    fn an_interface_without_an_ethernet_address_has_zeros_and_one_that_is_not_there_none() {
         assert_eq!(ethernet("lo").unwrap(), [0; 6]);
-        assert!(ethernet("no-such-interface").is_err());
+        assert!(ethernet("no-such-link").is_err());
     }
 }

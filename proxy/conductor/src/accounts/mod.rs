@@ -303,21 +303,23 @@ pub fn own_cgroup() -> Result<PathBuf, ConductorError> {
     };
     let mounts = read("/proc/self/mounts")?;
     let groups = read("/proc/self/cgroup")?;
-    cgroup_of(&mounts, &groups).ok_or_else(|| {
+    // Of mounts that lie under others nothing is to be seen.
+    let mut groups = cgroups_of(&mounts, &groups);
+    groups.find(|group| group.is_dir()).ok_or_else(|| {
         ConductorError::Settings(
             "accounting needs a control group of version 2, and none is mounted".to_owned(),
         )
     })
 }
 
-fn cgroup_of(mounts: &str, groups: &str) -> Option<PathBuf> {
-    let mount = mounts.lines().find_map(|line| {
+/// Where the group is, by every mount of version 2.
+fn cgroups_of<'a>(mounts: &'a str, groups: &'a str) -> impl Iterator<Item = PathBuf> + 'a {
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::/"));
+    mounts.lines().filter_map(move |line| {
         let mut fields = line.split(' ');
         let place = fields.nth(1)?;
-        (fields.next() == Some("cgroup2")).then_some(place)
-    })?;
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    Some(Path::new(mount).join(group))
+        (fields.next() == Some("cgroup2")).then_some(Path::new(place).join(group?))
+    })
 }
 
 #[cfg(test)]
@@ -390,7 +392,9 @@ mod tests {
     fn the_group_is_found_below_where_groups_are_mounted() {
         let mounts = "proc /proc proc rw 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
         let check = |mounts: &str, groups: &str, expected: Option<&str>| {
-            assert_eq!(cgroup_of(mounts, groups), expected.map(PathBuf::from));
+            let found: Vec<PathBuf> = cgroups_of(mounts, groups).collect();
+            let expected: Vec<PathBuf> = expected.iter().map(PathBuf::from).collect();
+            assert_eq!(found, expected);
         };
         let unified = "/sys/fs/cgroup/unified";
         check(
