@@ -79,3 +79,84 @@ impl Desk {
         Response::Text(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+
+    use postern_steering::NodeId;
+
+    use super::*;
+    use crate::admin::{self, AdminError, Client};
+
+    /// A desk of a node that accounts and does not steer, at a socket.
+    fn desk(folder: &std::path::Path) -> std::path::PathBuf {
+        let socket = folder.join("run/steer.sock");
+        let (_, accounting) = watch::channel(Accounting {
+            records: 5,
+            ..Accounting::default()
+        });
+        let desk = Desk {
+            conductor: None,
+            accounting: Some(accounting),
+            placement: true,
+        };
+        let listener = admin::listen(&socket).unwrap();
+        tokio::spawn(admin::serve(Arc::new(desk), listener));
+        socket
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_does_not_steer_says_so_and_tells_what_else_there_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = desk(folder.path());
+        let asked = tokio::task::spawn_blocking(move || {
+            let mode = |path: &std::path::Path| {
+                std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+            };
+            assert_eq!(
+                (mode(&socket), mode(socket.parent().unwrap())),
+                (0o600, 0o700)
+            );
+            let mut client = Client::connect(&socket).unwrap();
+            let status = client.status().unwrap();
+            assert_eq!((status.steering, status.placement), (None, true));
+            assert_eq!(status.accounting.unwrap().records, 5);
+            let metrics = client.metrics().unwrap();
+            assert!(
+                metrics.contains("postern_account_flows_total 5\n"),
+                "{metrics}"
+            );
+            let announcement = client.announcement().unwrap();
+            assert!(!announcement.is_announced);
+            let refused = client.drain(NodeId::new(2).unwrap());
+            assert!(matches!(refused, Err(AdminError::Refused(why)) if why == "steering is off"));
+        });
+        asked.await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_no_request_is_refused_and_what_is_too_long_is_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = desk(folder.path());
+        let asked = tokio::task::spawn_blocking(move || {
+            let answer = |request: &[u8]| {
+                let mut stream = UnixStream::connect(&socket).unwrap();
+                // It may be hung up on before all is said.
+                let _ = stream.write_all(request);
+                let _ = stream.shutdown(std::net::Shutdown::Write);
+                let mut answer = String::new();
+                let _ = stream.read_to_string(&mut answer);
+                answer
+            };
+            assert!(answer(b"{\"command\":\"announce\"}\n").contains("\"is_announced\":false"));
+            assert!(answer(b"rubbish\n").contains("\"answer\":\"refused\""));
+            let long = answer(&b"x".repeat(1 << 20));
+            assert!(long.is_empty() || long.contains("refused"), "{long}");
+        });
+        asked.await.unwrap();
+    }
+}

@@ -81,3 +81,94 @@ impl Settings {
         (taken, waiting)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use postern_steering::{ModeWish, NodeId, Policy, StoreSettings, Weight};
+
+    use super::*;
+
+    fn settings() -> Settings {
+        let steering = postern_steering::Settings {
+            node: NodeId::new(1).unwrap(),
+            weight: Weight::new(100).unwrap(),
+            address_v4: Some([10, 0, 0, 1].into()),
+            address_v6: None,
+            interface: "eth0".to_owned(),
+            mode: ModeWish::Auto,
+            vips: vec!["203.0.113.10:443".parse().unwrap()],
+            tunnel_port: 6080,
+            mtu: 1500,
+            peers: vec!["10.0.0.0/24".parse().unwrap()],
+            sources: Vec::new(),
+            syns_per_second: 0,
+            syns_burst: 0,
+            secret_file: "secret".into(),
+            store: StoreSettings::File("nodes.toml".into()),
+            policy: Policy::default(),
+        };
+        Settings {
+            steering: Some(steering),
+            accounting: false,
+            placement: false,
+            pins: "pins".into(),
+            state_directory: "state".into(),
+            run_directory: "state/run".into(),
+            audit_directory: "audit".into(),
+            admin_socket: "state/run/admin.sock".into(),
+        }
+    }
+
+    #[test]
+    fn what_can_change_does_and_what_cannot_stays_and_is_named() {
+        type Change = fn(&mut Settings, &mut postern_steering::Settings);
+        let check = |change: Change, expected: &[&str]| {
+            let old = settings();
+            let mut new = settings();
+            let mut steering = new.steering.take().unwrap();
+            change(&mut new, &mut steering);
+            new.steering = Some(steering);
+            let (taken, waiting) = old.renewed(new.clone());
+            assert_eq!(waiting, expected);
+            let stays = if expected.is_empty() { new } else { old };
+            assert_eq!(taken, stays);
+        };
+        check(|_, _| {}, &[]);
+        check(|_, steering| steering.weight = Weight::new(7).unwrap(), &[]);
+        check(|_, steering| steering.vips.clear(), &[]);
+        check(|_, steering| steering.peers.clear(), &[]);
+        check(|_, steering| steering.syns_per_second = 9, &[]);
+        check(
+            |_, steering| steering.node = NodeId::new(2).unwrap(),
+            &["steering.node"],
+        );
+        check(
+            |_, steering| steering.address_v4 = None,
+            &["steering's own addresses"],
+        );
+        check(
+            |_, steering| steering.store = StoreSettings::File("other".into()),
+            &["steering.store"],
+        );
+        check(
+            |settings, _| settings.accounting = true,
+            &["accounting.enabled"],
+        );
+        check(
+            |settings, _| settings.placement = true,
+            &["listen.placement"],
+        );
+        let without = Settings {
+            steering: None,
+            ..settings()
+        };
+        assert_eq!(
+            settings().renewed(without.clone()),
+            (settings(), vec!["steering"])
+        );
+        assert_eq!(
+            without.renewed(settings()),
+            (without.clone(), vec!["steering"])
+        );
+    }
+}

@@ -254,6 +254,47 @@ async fn without_its_store_a_cluster_goes_on_by_the_last_table() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_store_falls_silent_stops_deciding_and_nobody_is_cut_off() {
+    let mut cluster = Cluster::start(2).await;
+    cluster.is_settled(&[1, 2]).await;
+    let leads = "\npostern_steer_leader 1\n";
+    let leader = cluster.leader().await;
+    assert!(cluster.metrics(leader).await.contains(leads));
+    let generation = cluster.status(leader).await.generation;
+    let began = Instant::now();
+    cluster.server.pause();
+    cluster
+        .until("nobody decides", async |cluster| {
+            !cluster.metrics(leader).await.contains(leads)
+        })
+        .await;
+    // Before anybody else could have the seat.
+    assert!(
+        began.elapsed() < crate::membership::LEASE,
+        "{:?}",
+        began.elapsed()
+    );
+    // What is asked of it meanwhile is not done, and says so.
+    let asked = cluster.ask(leader, Request::Drain(1)).await;
+    assert!(matches!(asked, Response::Refused(_)), "{asked:?}");
+    for node in [1, 2] {
+        let status = cluster.status(node).await;
+        assert!(
+            status.is_announced && status.generation == generation,
+            "{status}"
+        );
+    }
+    cluster.server.resume();
+    cluster
+        .until("somebody decides again", async |cluster| {
+            let one = cluster.metrics(1).await.contains(leads);
+            one != cluster.metrics(2).await.contains(leads)
+        })
+        .await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_forgot_everything_gets_the_table_back_from_its_nodes() {
     let mut cluster = Cluster::start(2).await;
     cluster.is_settled(&[1, 2]).await;

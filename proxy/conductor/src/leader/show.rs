@@ -45,9 +45,12 @@ pub fn members(publication: &Publication, nodes: &Nodes) -> Vec<MemberStatus> {
             }
             .to_owned(),
             addresses: addresses.map(|address| address.to_string()).collect(),
+            // Of a node of a file, which registers nowhere, the table has the weight itself.
             weight: registration
                 .and_then(|registration| registration.weight())
-                .map_or(0, |weight| weight.get()),
+                .map(|weight| weight.get())
+                .or_else(|| table.entry(node).map(|entry| entry.weight))
+                .unwrap_or_default(),
             share_target: None,
             share: percent(f64::from(buckets), BUCKETS as f64),
             buckets,
