@@ -21,8 +21,8 @@ impl Links {
     pub fn of(interface: &str) -> Self {
         // Without a table of routes everything goes by way of the router, which is slower and right.
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let v4 = read("/proc/net/route");
-        let v6 = read("/proc/net/ipv6_route");
+        let v4 = read("/proc/thread-self/net/route");
+        let v6 = read("/proc/thread-self/net/ipv6_route");
         let routes_v4 = v4.lines().take(ROUTES_MAX);
         let routes_v6 = v6.lines().take(ROUTES_MAX);
         let prefixes = routes_v4

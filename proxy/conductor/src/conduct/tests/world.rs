@@ -11,7 +11,7 @@ use postern_ebpf_abi::count::Count;
 use postern_ebpf_abi::table;
 use postern_ebpf_abi::verdict::VERDICTS;
 use postern_steering::{
-    ModeWish, NodeId, Policy, Prefix, Settings, SourceRule, StoreSettings, Weight,
+    DwellPolicy, ModeWish, NodeId, Policy, Prefix, Settings, SourceRule, StoreSettings, Weight,
 };
 use rustls_pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -179,7 +179,7 @@ impl Cluster {
             syns_burst: 0,
             secret_file: PathBuf::new(),
             store: self.store.clone(),
-            policy: Policy::default(),
+            policy: policy(),
         };
         let state_directory = self.folder.path().join(machine.to_string());
         let kernel = Arc::new(Mutex::new(Remembered::default()));
@@ -324,6 +324,20 @@ impl Cluster {
             seen.len() == 1 && seen[0].1.is_some()
         })
         .await;
+    }
+}
+
+/// Without connections there is nothing to wait for a minute for, when a machine was too slow to have all
+/// its nodes in the first table.
+fn policy() -> Policy {
+    let dwell = DwellPolicy {
+        embryo_ms: 1_000,
+        failed_ms: 1_000,
+        ..DwellPolicy::default()
+    };
+    Policy {
+        dwell,
+        ..Policy::default()
     }
 }
 
