@@ -29,7 +29,7 @@ pub use install::{
     install_steering,
 };
 pub use pins::Pins;
-pub use place::{Placement, Publisher, keep_statistics};
+pub use place::{Decisions, Placement, Publisher, keep_statistics};
 pub use programs::{Program, Programs, Run};
 pub use steering::Steering;
 pub use table::{Draft, Endpoint, from_ip};

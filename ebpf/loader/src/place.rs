@@ -25,6 +25,40 @@ const MAPS: [&str; 5] = [
     abi::maps::PLACE_DECISIONS,
 ];
 
+/// What installed placement has decided, for whoever only looks.
+#[derive(Debug)]
+pub struct Decisions(Held);
+
+impl Decisions {
+    /// Opens what [`crate::install_placement`] pinned; takes no capability.
+    ///
+    /// # Errors
+    /// Nothing is installed.
+    pub fn open(pins: &Pins) -> Result<Self, Error> {
+        let set = Set::installed(pins, &PLACEMENT)?;
+        Ok(Self(Held::open(&set, &[abi::maps::PLACE_DECISIONS])?))
+    }
+
+    /// How many connections were decided how, by [`Decision`]'s number.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn counts(&self) -> Result<[u64; DECISIONS as usize], Error> {
+        decided(&self.0)
+    }
+}
+
+fn decided(held: &Held) -> Result<[u64; DECISIONS as usize], Error> {
+    let name = abi::maps::PLACE_DECISIONS;
+    let map = PerCpuArray::<_, u64>::try_from(held.map(name)?).map_err(in_map(name))?;
+    let mut counts = [0; DECISIONS as usize];
+    for decision in Decision::ALL {
+        let each = map.get(&(decision as u32), 0).map_err(in_map(name))?;
+        counts[decision as usize] = each.iter().sum();
+    }
+    Ok(counts)
+}
+
 /// The placement of one group's connections: the sockets of all cores on one address.
 ///
 /// Dropped, it leaves the program attached, as the group keeps it; the workers' loads then go
@@ -127,15 +161,7 @@ impl Placement {
     /// # Errors
     /// The map cannot be read.
     pub fn decisions(&self) -> Result<[u64; DECISIONS as usize], Error> {
-        let name = abi::maps::PLACE_DECISIONS;
-        let map = self.held.map(name)?;
-        let map = PerCpuArray::<_, u64>::try_from(map).map_err(in_map(name))?;
-        let mut counts = [0; DECISIONS as usize];
-        for decision in Decision::ALL {
-            let each = map.get(&(decision as u32), 0).map_err(in_map(name))?;
-            counts[decision as usize] = each.iter().sum();
-        }
-        Ok(counts)
+        decided(&self.held)
     }
 
     /// Leaves the group to the kernel's hash. Any socket of the group stands for all of it; none

@@ -1,5 +1,6 @@
 //! Where requests come in: each goes to whom it concerns, and what all know together is put together.
 
+use postern_ebpf::Decisions;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::{Accounting, Announcement, Answers, Request, Response, Status};
@@ -11,7 +12,8 @@ use crate::metrics;
 pub struct Desk {
     pub conductor: Option<mpsc::Sender<Asked>>,
     pub accounting: Option<watch::Receiver<Accounting>>,
-    pub placement: bool,
+    /// Of placement, where it is installed.
+    pub placement: Option<Decisions>,
 }
 
 impl Answers for Desk {
@@ -61,7 +63,7 @@ impl Desk {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             steering,
             accounting: self.accounting(),
-            placement: self.placement,
+            placement: self.placement.is_some(),
         }))
     }
 
@@ -72,6 +74,11 @@ impl Desk {
                 Response::Text(steering) => text.push_str(&steering),
                 other => return other,
             }
+        }
+        match self.placement.as_ref().map(Decisions::counts) {
+            Some(Ok(counts)) => text.push_str(&metrics::placement(&counts)),
+            Some(Err(error)) => tracing::warn!(%error, "decisions of placement are not counted"),
+            None => {}
         }
         if let Some(accounting) = self.accounting() {
             text.push_str(&metrics::accounting(&accounting));
@@ -102,7 +109,7 @@ mod tests {
         let desk = Desk {
             conductor: None,
             accounting: Some(accounting),
-            placement: true,
+            placement: None,
         };
         let listener = admin::listen(&socket).unwrap();
         tokio::spawn(admin::serve(Arc::new(desk), listener));
@@ -123,7 +130,7 @@ mod tests {
             );
             let mut client = Client::connect(&socket).unwrap();
             let status = client.status().unwrap();
-            assert_eq!((status.steering, status.placement), (None, true));
+            assert_eq!((status.steering, status.placement), (None, false));
             assert_eq!(status.accounting.unwrap().records, 5);
             let metrics = client.metrics().unwrap();
             assert!(

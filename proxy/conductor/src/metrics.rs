@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use postern_ebpf_abi::count::Count;
+use postern_ebpf_abi::place::{DECISIONS, Decision};
 use postern_ebpf_abi::verdict::{VERDICTS, Verdict};
 use postern_steering::NodeId;
 
@@ -240,6 +241,24 @@ fn decisions(text: &mut Text, measured: &Measured<'_>) {
         let node = node.get().to_string();
         text.sample(&format!("{name}_total"), &[("node", &node)], count);
     }
+}
+
+/// Of placement.
+#[must_use]
+pub fn placement(counts: &[u64; DECISIONS as usize]) -> String {
+    let mut text = Text::default();
+    let name = "postern_place_decisions";
+    text.family(
+        name,
+        "counter",
+        "New connections by how their core was chosen",
+    );
+    for decision in Decision::ALL {
+        let labels = [("decision", decision.label())];
+        let count = counts[decision as usize];
+        text.sample(&format!("{name}_total"), &labels, count);
+    }
+    text.0
 }
 
 /// Of accounting.

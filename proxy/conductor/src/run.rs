@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use postern_ebpf::{Accounts, History, Pins, Wish};
+use postern_ebpf::{Accounts, Decisions, History, Pins, Wish};
 use postern_ebpf_abi::table::NODES_MAX;
 use postern_steering::ModeWish;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -140,6 +140,7 @@ fn prepare(settings: &Settings) -> Result<Prepared, ConductorError> {
 struct Opened {
     steering: Option<Beginning>,
     draining: Option<Draining>,
+    placement: Option<Decisions>,
 }
 
 fn open(settings: &Settings, prepared: Prepared) -> Result<Opened, ConductorError> {
@@ -163,19 +164,32 @@ fn open(settings: &Settings, prepared: Prepared) -> Result<Opened, ConductorErro
     } else {
         None
     };
-    Ok(Opened { steering, draining })
+    let placement = if settings.placement {
+        Some(Decisions::open(&pins)?)
+    } else {
+        None
+    };
+    Ok(Opened {
+        steering,
+        draining,
+        placement,
+    })
 }
 
 async fn serve(settings: Settings, opened: Opened, reread: Reread) -> Result<(), ConductorError> {
     let mut signals = Signals::listen()?;
-    let Opened { steering, draining } = opened;
+    let Opened {
+        steering,
+        draining,
+        placement,
+    } = opened;
     let (asked, asking) = mpsc::channel(ASKED_MAX);
     let (news, fresh) = mpsc::channel(1);
     let (end, ended) = oneshot::channel();
     let desk = Desk {
         conductor: steering.is_some().then_some(asked),
         accounting: draining.as_ref().map(Draining::counts),
-        placement: settings.placement,
+        placement,
     };
     let steering = steering.map(|beginning| {
         let wires = Wires {

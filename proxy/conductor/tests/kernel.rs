@@ -192,6 +192,19 @@ fn it_steers_without_privileges_and_what_it_installed_outlives_it_until_it_is_de
             (4, "generic")
         );
         assert!(of_steering.is_announced && told.placement);
+        let metrics = Client::connect(&settings.socket())
+            .and_then(|mut client| client.metrics())
+            .unwrap();
+        for line in [
+            "postern_steer_generation{of=\"own\"} 4",
+            "postern_steer_mode{mode=\"generic\"} 1",
+            "postern_place_decisions_total{decision=\"least\"} 0",
+        ] {
+            assert!(
+                metrics.lines().any(|found| found == line),
+                "{line}: {metrics}"
+            );
+        }
         assert!(ip("link show here").contains("xdp"));
 
         let capabilities = capabilities();
