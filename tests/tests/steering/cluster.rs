@@ -88,6 +88,21 @@ impl Fleet {
         Ok(start.elapsed())
     }
 
+    /// Waits until no running node sends new connections to this one; how long it took.
+    pub fn leave(&self, number: u16, patience: Duration) -> Result<Duration> {
+        let start = Instant::now();
+        wait::until("the way around a node", patience, || {
+            let mut nodes = self.running().filter(|node| node.number != number);
+            let is_left = nodes.all(|node| {
+                let shares = node.status().and_then(|status| shares(&status));
+                shares.is_ok_and(|shares| shares.get(&number).copied().unwrap_or_default() == 0.0)
+            });
+            Ok(is_left.then_some(()))
+        })
+        .with_context(|| self.picture())?;
+        Ok(start.elapsed())
+    }
+
     fn is_settled(&self, weights: &[(u16, u32)]) -> Result<bool> {
         let sum: u32 = weights.iter().map(|(_, weight)| weight).sum();
         let mut generations = Vec::new();

@@ -33,10 +33,6 @@ const COUNTED_FEW: usize = 5_000;
 /// Without a store nothing may change for longer than leases and heartbeats are waited for.
 const STORE_GONE: Duration = Duration::from_secs(12);
 
-/// The last time that a dead node's desktops hold out: heartbeats, a new table, and a packet that is sent
-/// again.
-const DEATH_PATIENCE: Duration = Duration::from_secs(60);
-
 /// Everything that a stage needs.
 struct Life {
     sessions: Sessions,
@@ -61,6 +57,7 @@ fn desktops_outlive_everything_but_the_death_of_their_own_node() -> Result<()> {
     life.reshuffle_the_router()?;
     life.explain()?;
     life.lose_the_store()?;
+    life.cut_a_node_off_the_store()?;
     life.end()
 }
 
@@ -69,7 +66,8 @@ impl Life {
     fn begin() -> Result<Self> {
         let mut fleet = Fleet::prepare(&WEIGHTS, true)?;
         let began = Instant::now();
-        for number in 1..=3 {
+        // The first one leads, and is to die.
+        for number in [3, 1, 2] {
             fleet.node_mut(number)?.launch()?;
         }
         fleet.announce_all(&[1, 2, 3], SOON)?;
@@ -125,18 +123,22 @@ impl Life {
         let killed = Instant::now();
         // What a routing daemon does when its neighbour is silent.
         self.fleet.network.spread(&[(1, 1), (2, 1), (4, 1)])?;
-        let took = self.fleet.settle(&weights(&[1, 4]), SOON)?;
+        let took = self.fleet.leave(3, SOON)?;
         self.tell(&format!(
             "node 3 (leader: {was_leader}) with {} desktops killed; new ones elsewhere after {took:.1?}",
             dying.len()
         ));
-        self.shares(&[1, 4], COUNTED_FEW)?;
+        let few = Shares::count(&self.fleet, vip(0), COUNTED_FEW)?;
+        ensure!(few.refused == 0 && few.part(3) == 0.0, "{few}");
         self.lost = dying;
-        wait::until("the end of a dead node's desktops", DEATH_PATIENCE, || {
+        wait::until("the end of a dead node's desktops", END_PATIENCE, || {
             Ok((self.sessions.ended() == self.lost).then_some(()))
         })?;
         self.tell(&format!("they have ended after {:.1?}", killed.elapsed()));
-        self.works("a node was killed")
+        self.works("a node was killed")?;
+        self.fleet.settle(&weights(&[1, 4]), RESTED)?;
+        self.tell(&format!("shares are right after {:.1?}", killed.elapsed()));
+        self.shares(&[1, 4], COUNTED_FEW)
     }
 
     /// That everything is still decided is what the next stage shows.
@@ -250,6 +252,29 @@ impl Life {
         self.works("the store is back")
     }
 
+    /// The cluster goes on without a node that is sound: it keeps what it has and takes nothing new.
+    fn cut_a_node_off_the_store(&mut self) -> Result<()> {
+        let held = self.held_by(4)?;
+        ensure!(!held.is_empty(), "node 4 has no desktop to keep");
+        let machine = self.fleet.node(4)?.machine.clone();
+        machine.run("ip route add blackhole 10.79.0.0/24")?;
+        let took = self.fleet.leave(4, SOON)?;
+        self.fleet.announce_all(&[1, 2], SOON)?;
+        self.works("a node was cut off the store")?;
+        let (_, why) = self.fleet.node(4)?.announces()?;
+        ensure!(why.starts_with("isolated"), "{why}");
+        let few = Shares::count(&self.fleet, vip(0), COUNTED_FEW)?;
+        ensure!(few.refused == 0 && few.part(4) == 0.0, "{few}");
+        ensure!(self.held_by(4)? == held, "node 4 lost a desktop");
+        self.tell(&format!(
+            "node 4 was left behind after {took:.1?}, and kept {} desktops: {why}",
+            held.len()
+        ));
+        machine.run("ip route del blackhole 10.79.0.0/24")?;
+        self.fleet.announce_all(&[1, 2, 4], SOON)?;
+        self.works("a node has the store again")
+    }
+
     /// Ends what lives in order, and holds everything against everything.
     fn end(self) -> Result<()> {
         let Self {
@@ -284,6 +309,11 @@ impl Life {
             lost.len(),
             began.elapsed()
         );
+        // After all this the cluster still decides, and says when a node can be switched off.
+        fleet.node(1)?.steer(&["drain", "2"])?;
+        fleet.announce_all(&[1, 4], RESTED)?;
+        let (_, why) = fleet.node(2)?.announces()?;
+        ensure!(why == "drained and empty", "{why}");
         leave_nothing(fleet)
     }
 

@@ -26,7 +26,7 @@ const SHED_MAX: Duration = Duration::from_secs(10);
 const SHED_PART: f64 = 0.5;
 
 /// So long it burns. Policy lets nobody back while it does.
-const BURN: Duration = Duration::from_secs(25);
+const BURN: Duration = Duration::from_secs(15);
 
 /// The way back is slow on purpose: two thirds of it in a minute, the end of it after three and a half.
 const BACK_PATIENCE: Duration = Duration::from_secs(300);
