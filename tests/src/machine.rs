@@ -39,8 +39,10 @@ impl Machine {
         program::require(&PROGRAMS)?;
         let mut command = Command::new("unshare");
         command.args(["--net", "--mount", "--", "sh", "-c"]);
+        // Interfaces are in /sys as well, and what was mounted below it has to be mounted again.
         command.arg(
-            "ip link set lo up && mount -t bpf bpf /sys/fs/bpf && echo ready && exec sleep infinity",
+            "ip link set lo up && mount -t sysfs sysfs /sys && mount -t bpf bpf /sys/fs/bpf \
+             && mount -t cgroup2 cgroup2 /sys/fs/cgroup && echo ready && exec sleep infinity",
         );
         let log = folder.join(format!("{name}.machine.log"));
         let mut holder = Process::start(name, &command, &log)?;
