@@ -14,7 +14,7 @@ use crate::cluster::{RESTED, SOON};
 use crate::fleet::Fleet;
 use crate::network::vip;
 use crate::poison::poison;
-use crate::sessions::{END_PATIENCE, Sessions};
+use crate::sessions::{END_PATIENCE, Ends, Sessions};
 use crate::shares::Shares;
 use crate::turn;
 
@@ -286,8 +286,8 @@ impl Life {
         } = self;
         let all = sessions.len();
         let (bytes, _) = sessions.progress();
-        let (sent, ended) = sessions.finish()?;
-        for (source, why) in &ended {
+        let Ends { sent, broken } = sessions.finish()?;
+        for (source, why) in &broken {
             ensure!(lost.contains(source), "{source}: {why}");
         }
         ensure!(sent.len() + lost.len() == all, "{} ended well", sent.len());

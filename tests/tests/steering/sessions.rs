@@ -56,6 +56,15 @@ struct Shared {
     is_done: AtomicBool,
 }
 
+/// How all of them ended.
+#[derive(Default)]
+pub struct Ends {
+    /// What each sent that ended in order, as a target must have received it.
+    pub sent: Vec<Digest>,
+    /// The browsers' ends of the others, and why.
+    pub broken: Vec<(SocketAddr, String)>,
+}
+
 /// All of them.
 #[derive(Default)]
 pub struct Sessions(Vec<Session>);
@@ -128,20 +137,19 @@ impl Sessions {
         (bytes, slowest.unwrap_or_default())
     }
 
-    /// Ends all that live in order. What each sent, as a target must have received it, and how those
-    /// ended that did not live, by the browser's end.
-    pub fn finish(self) -> Result<(Vec<Digest>, Vec<(SocketAddr, String)>)> {
+    /// Ends all that live in order.
+    pub fn finish(self) -> Result<Ends> {
         for session in &self.0 {
             session.shared.is_done.store(true, Ordering::SeqCst);
         }
-        let (mut digests, mut ended) = (Vec::new(), Vec::new());
+        let mut ends = Ends::default();
         for Session { source, thread, .. } in self.0 {
             match thread.join().map_err(|_| anyhow!("a session panicked"))? {
-                Ok(digest) => digests.push(digest),
-                Err(error) => ended.push((source, format!("{error:#}"))),
+                Ok(digest) => ends.sent.push(digest),
+                Err(error) => ends.broken.push((source, format!("{error:#}"))),
             }
         }
-        Ok((digests, ended))
+        Ok(ends)
     }
 }
 
