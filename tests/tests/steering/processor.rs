@@ -2,15 +2,15 @@
 //!
 //! All nodes run on the processors of one machine, whose load says nothing of one of them. Containers have
 //! the same trouble, and lxcfs helps them: it puts a file over `/proc/stat` that counts the container's own
-//! processes. So does this, for a node with one core.
+//! processes. So does this, for a node with as many cores as the machine has.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -32,14 +32,15 @@ pub struct Processor {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     folder: PathBuf,
-    burner: Option<Process>,
+    burners: Vec<Process>,
 }
 
 #[derive(Default)]
 struct Shared {
-    /// The process groups whose work counts, and the process that would never rest.
-    group: std::sync::atomic::AtomicU32,
-    burner: std::sync::atomic::AtomicU32,
+    /// The process group whose work counts; 0: none.
+    group: AtomicU32,
+    /// Processes that never rest.
+    burners: Mutex<Vec<u32>>,
     is_over: AtomicBool,
 }
 
@@ -56,7 +57,7 @@ impl Processor {
             shared,
             thread: Some(thread),
             folder: folder.to_owned(),
-            burner: None,
+            burners: Vec::new(),
         })
     }
 
@@ -65,22 +66,30 @@ impl Processor {
         self.shared.group.store(group, Ordering::SeqCst);
     }
 
-    /// Lets a process on `machine` burn the whole processor.
+    /// Lets processes on `machine` burn all of its cores.
     pub fn burn(&mut self, machine: &Machine) -> Result<()> {
-        // It takes what nobody else wants, and counts as if it had it all: see `work_of`.
-        let mut command = machine.command("nice");
-        command.args(["-n", "19", "sh", "-c", "while :; do :; done"]);
-        let log = self.folder.join(format!("{}.burner.log", machine.name));
-        let burner = Process::start("burner", &command, &log)?;
-        self.shared.burner.store(burner.pid(), Ordering::SeqCst);
-        self.burner = Some(burner);
+        for core in 0..cores() {
+            // It takes what nobody else wants, and counts as if it had it all: see `work_of`.
+            let mut command = machine.command("nice");
+            command.args(["-n", "19", "sh", "-c", "while :; do :; done"]);
+            let log = format!("{}.burner{core}.log", machine.name);
+            let burner = Process::start("burner", &command, &self.folder.join(log))?;
+            self.shared.burners().push(burner.pid());
+            self.burners.push(burner);
+        }
         Ok(())
     }
 
     /// Ends what [`Processor::burn`] began.
     pub fn cool(&mut self) {
-        self.shared.burner.store(0, Ordering::SeqCst);
-        self.burner = None;
+        self.shared.burners().clear();
+        self.burners.clear();
+    }
+}
+
+impl Shared {
+    fn burners(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.burners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -102,6 +111,7 @@ fn keep(file: &File, shared: &Shared) {
         std::thread::sleep(LOOK);
         let now = Instant::now();
         let passed = u64::try_from((now - last).as_nanos()).unwrap_or(u64::MAX);
+        let passed = passed.saturating_mul(cores());
         last = now;
         let worked = work_of(shared, &mut seen).min(passed);
         busy_ns += worked;
@@ -118,18 +128,16 @@ fn keep(file: &File, shared: &Shared) {
 /// Nanoseconds that the node's processes have worked since the last look. A process that burns would work
 /// all the time on a core of its own, so the time that it waits for one of ours counts as well.
 fn work_of(shared: &Shared, seen: &mut BTreeMap<u32, u64>) -> u64 {
-    let (group, burner) = (&shared.group, &shared.burner);
-    let (group, burner) = (group.load(Ordering::SeqCst), burner.load(Ordering::SeqCst));
     let mut now = BTreeMap::new();
-    for pid in members(group) {
+    for pid in members(shared.group.load(Ordering::SeqCst)) {
         if let Ok(ns) = threads_ns(pid) {
             now.insert(pid, ns);
         }
     }
-    if burner != 0
-        && let Ok(ns) = schedule_ns(&format!("/proc/{burner}/schedstat"), true)
-    {
-        now.insert(burner, ns);
+    for burner in shared.burners().iter() {
+        if let Ok(ns) = schedule_ns(&format!("/proc/{burner}/schedstat"), true) {
+            now.insert(*burner, ns);
+        }
     }
     let worked = now
         .iter()
@@ -139,9 +147,10 @@ fn work_of(shared: &Shared, seen: &mut BTreeMap<u32, u64>) -> u64 {
     worked
 }
 
-/// The processes of a group.
+/// The processes of a group; group 0 are the kernel's own, which are nobody's.
 fn members(group: u32) -> Vec<u32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else {
+    let entries = std::fs::read_dir("/proc").ok().filter(|_| group != 0);
+    let Some(entries) = entries else {
         return Vec::new();
     };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -173,11 +182,21 @@ fn schedule_ns(path: &str, with_waits: bool) -> Result<u64> {
     Ok(if with_waits { ran + waited } else { ran })
 }
 
-/// `/proc/stat` of one core.
+/// Cores of this machine, and of each node.
+fn cores() -> u64 {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64)
+}
+
+/// `/proc/stat`, with the work evenly on all cores.
 fn stat(busy: u64, idle: u64) -> String {
     let mut text = String::new();
-    for name in ["cpu ", "cpu0"] {
-        let _ = writeln!(text, "{name} {busy:>12} 0 0 {idle:>12} 0 0 0 0 0 0");
+    let mut line = |name: &str, busy: u64, idle: u64| {
+        let written = writeln!(text, "{name} {busy:>12} 0 0 {idle:>12} 0 0 0 0 0 0");
+        written.expect("a string grows");
+    };
+    line("cpu ", busy, idle);
+    for core in 0..cores() {
+        line(&format!("cpu{core}"), busy / cores(), idle / cores());
     }
     text
 }
