@@ -11,7 +11,8 @@ use postern_ebpf_abi::count::Count;
 use postern_ebpf_abi::table;
 use postern_ebpf_abi::verdict::VERDICTS;
 use postern_steering::{
-    DwellPolicy, ModeWish, NodeId, Policy, Prefix, Settings, SourceRule, StoreSettings, Weight,
+    DwellPolicy, LoadPolicy, ModeWish, NodeId, Policy, Prefix, Settings, SourceRule, StoreSettings,
+    Weight,
 };
 use rustls_pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -327,16 +328,20 @@ impl Cluster {
     }
 }
 
-/// Without connections there is nothing to wait for a minute for, when a machine was too slow to have all
-/// its nodes in the first table.
+/// Without connections there is nothing to wait a minute for, when a machine was too slow to have all
+/// its nodes in the first table; and whatever else keeps the machine busy is to move no share.
 fn policy() -> Policy {
-    let dwell = DwellPolicy {
-        embryo_ms: 1_000,
-        failed_ms: 1_000,
-        ..DwellPolicy::default()
-    };
     Policy {
-        dwell,
+        dwell: DwellPolicy {
+            embryo_ms: 1_000,
+            failed_ms: 1_000,
+            ..DwellPolicy::default()
+        },
+        load: LoadPolicy {
+            relaxed: 10.0,
+            full: 11.0,
+            ..LoadPolicy::default()
+        },
         ..Policy::default()
     }
 }
