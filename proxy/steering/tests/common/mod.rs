@@ -213,7 +213,7 @@ impl World {
         };
         let first = self.tables[has].bucket(bucket).first;
         let machine = self.machines.get(&first);
-        if machine.is_some_and(|machine| machine.is_alive && !machine.is_fenced) {
+        if machine.is_some_and(Machine::takes) {
             let desktop = Desktop {
                 bucket,
                 node: first,
@@ -243,7 +243,7 @@ impl World {
             if hop == owner {
                 return End::Arrived;
             }
-            if !machine.is_alive || machine.is_fenced {
+            if !machine.takes() {
                 return End::Lost;
             }
         }
@@ -272,6 +272,11 @@ impl World {
 }
 
 impl Machine {
+    /// It takes packets from tunnels. Who has just started has no table, and so nothing that would.
+    fn takes(&self) -> bool {
+        self.is_alive && !self.is_fenced && self.has.0 > 0
+    }
+
     pub fn new(has: Generation) -> Self {
         Self {
             is_alive: true,
