@@ -4,12 +4,17 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use postern_ebpf_abi::table::NODES_MAX;
-use postern_steering::{Generation, MEMBERS_MAX, Millis, NodeId, Prefix, Reports};
+use postern_steering::{Generation, MEMBERS_MAX, Millis, NODE_NUMBER_MAX, NodeId, Prefix, Reports};
 
 use crate::values::{Boot, Change, FlowsReport, Heartbeat, Intent, Registration};
 
 /// Nobody is so far ahead: who says so would make all others wait for ever.
 const AHEAD_MAX: u64 = 1 << 40;
+
+const _: () = assert!(
+    NODES_MAX == NODE_NUMBER_MAX as usize + 1,
+    "every number has a place in the kernel's table"
+);
 
 /// A report was true this long before it comes in, at most: a node counts every few seconds, and a store
 /// may take some to pass it on.
@@ -208,7 +213,7 @@ impl Nodes {
 
     fn register(&mut self, node: NodeId, registration: Registration) -> Result<Heard, Refusal> {
         registration.weight().ok_or(Refusal::Weight)?;
-        if usize::from(node.get()) >= NODES_MAX {
+        if node.get() > NODE_NUMBER_MAX {
             return Err(Refusal::TooMany);
         }
         let place = registration.place();

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use postern_ebpf::{Accounts, Decisions, History, Pins, Wish};
-use postern_ebpf_abi::table::NODES_MAX;
 use postern_steering::ModeWish;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -33,16 +32,6 @@ pub fn main(settings: Settings, reread: Reread) -> Result<(), ConductorError> {
     if settings.steering.is_none() && !settings.accounting && !settings.placement {
         let why = "there is nothing to do: steering, accounting and placement are off";
         return Err(ConductorError::Settings(why.to_owned()));
-    }
-    if let Some(steering) = &settings.steering
-        && usize::from(steering.node.get()) >= NODES_MAX
-    {
-        let most = NODES_MAX - 1;
-        let why = format!(
-            "{} is too high a number: {most} is the highest",
-            steering.node
-        );
-        return Err(ConductorError::Settings(why));
     }
     let _lock = lock(&settings.state_directory)?;
     let prepared = prepare(&settings)?;

@@ -8,6 +8,9 @@ pub const BUCKETS: usize = 1 << 16;
 
 const _: () = assert!(BUCKETS == u16::MAX as usize + 1, "an index is a u16");
 
+/// The highest number of a node: the kernel's table has a place for each, and one for nobody.
+pub const NODE_NUMBER_MAX: u16 = 4_095;
+
 /// A machine of the cluster; 0 is nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(NonZeroU16);

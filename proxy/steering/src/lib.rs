@@ -37,7 +37,7 @@ pub use error::Error;
 pub use explain::Explanation;
 pub use flows::{Flows, Reports, Seen};
 pub use health::{Health, HealthPolicy, Verdict};
-pub use ids::{BUCKETS, BucketIndex, Generation, Millis, NodeId};
+pub use ids::{BUCKETS, BucketIndex, Generation, Millis, NODE_NUMBER_MAX, NodeId};
 pub use load::{Damper, FACTOR_FULL, Load, LoadPolicy, Pressure};
 pub use member::{Heartbeat, Intent, Member, State, WEIGHT_MAX, Weight};
 pub use plan::{Cut, Plan, Situation, Standing, Step, StepKind, plan};

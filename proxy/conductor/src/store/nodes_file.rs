@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use postern_steering::{Generation, MEMBERS_MAX, NodeId, Weight};
+use postern_steering::{Generation, MEMBERS_MAX, NODE_NUMBER_MAX, NodeId, Weight};
 use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::sleep;
@@ -206,8 +206,13 @@ fn node(
 ) -> Result<Node, Problem> {
     let whole = item.span();
     let item = item.into_inner();
-    let id = NodeId::new(*item.id.get_ref())
-        .ok_or_else(|| Problem::new(item.id.span(), "node 0 is nobody"))?;
+    let number = *item.id.get_ref();
+    let id = NodeId::new(number)
+        .filter(|_| number <= NODE_NUMBER_MAX)
+        .ok_or_else(|| {
+            let what = format!("node {number} is nobody; write 1 to {NODE_NUMBER_MAX}");
+            Problem::new(item.id.span(), what)
+        })?;
     if !ids.insert(id) {
         let what = format!("{id} is there already");
         return Err(Problem::new(item.id.span(), what));
@@ -306,6 +311,7 @@ mod tests {
         check("= 3", "3", "line 1", "");
         check("generation = 3\n", "", "", "generation");
         check("id = 2", "id = 0", "line 3, key id", "nobody");
+        check("id = 2", "id = 4096", "line 3, key id", "1 to 4095");
         check("id = 2", "id = 1", "line 7, key id", "already");
         check("id = 2", "id = 70000", "line 3, key id", "");
         check("id = 2", "name = 2", "line 3, key name", "unknown field");

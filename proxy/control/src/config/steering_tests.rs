@@ -147,7 +147,8 @@ fn every_key_is_taken() {
 
 #[test]
 fn what_does_not_hold_of_this_node_is_refused() {
-    check("node = 3", "node = 0", "steering.node", "1 to 65535");
+    check("node = 3", "node = 0", "steering.node", "1 to 4095");
+    check("node = 3", "node = 4096", "steering.node", "1 to 4095");
     check(
         "node = 3",
         "node = 3\nweight = 0",

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use postern_ebpf_abi::source::SOURCES_MAX;
 use postern_ebpf_abi::table::{SERVICES_MAX, VIPS_MAX};
 use postern_steering::{
-    ModeWish, NodeId, Policy, Prefix, Settings, SourceRule, WEIGHT_MAX, Weight,
+    ModeWish, NODE_NUMBER_MAX, NodeId, Policy, Prefix, Settings, SourceRule, WEIGHT_MAX, Weight,
 };
 
 use super::super::file::{ModeRule, RuleOfSource, SourceSection, SteeringSection, SynsSection};
@@ -76,9 +76,11 @@ impl Check<'_> {
     }
 
     fn node(&mut self, number: u16) -> Option<NodeId> {
-        let node = NodeId::new(number);
+        let node = NodeId::new(number).filter(|node| node.get() <= NODE_NUMBER_MAX);
         if node.is_none() {
-            let what = "0 is no node; write 1 to 65535, on every node another one";
+            let what = format!(
+                "{number} is no node; write 1 to {NODE_NUMBER_MAX}, on every node another one"
+            );
             self.problem("steering.node", what);
         }
         node

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SteeringSection {
-    /// Number of this node, 1 to 65535, its own in the cluster.
+    /// Number of this node, 1 to 4095, its own in the cluster.
     pub node: u16,
     /// This node's own addresses, at most one of a family: other nodes send it packets there, and probe
     /// it there. The engine has to listen on them, too.
