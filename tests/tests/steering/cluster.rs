@@ -138,6 +138,16 @@ impl Fleet {
         views.collect::<Vec<_>>().join("\n")
     }
 
+    /// Waits until a node says that the store is up, or that it is not.
+    pub fn has_store(&self, number: u16, is_up: bool) -> Result<()> {
+        let node = self.node(number)?;
+        wait::until("word of the store", SOON, || {
+            // The conductor may just be starting.
+            let status = node.status().unwrap_or_default();
+            Ok((status["is_store_up"] == is_up).then_some(()))
+        })
+    }
+
     /// The node that leads, as all running nodes agree.
     pub fn leader(&self) -> Result<u16> {
         wait::until("a leader", SOON, || {

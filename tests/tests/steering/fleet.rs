@@ -81,8 +81,9 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// The state that all nodes begin with: whoever runs several nodes copies the store of the first one,
-    /// while it is stopped, so that all sign and verify with the same keys.
+    /// The state that all nodes begin with. Nodes share no store: an administrator takes the first one's
+    /// keys over to the others (`docs/steering.md`). These are new and have no audit trail yet, so each may
+    /// take the whole store, of a gateway that is stopped.
     fn shared_state(&self) -> Result<Gateway> {
         let mut first = Gateway::start(Configuration::for_target(self.target()?.address))?;
         first.stop()?;

@@ -27,7 +27,7 @@ const NEW_SESSIONS: usize = 12;
 const WEIGHTS: [u32; 4] = [100, 200, 100, 200];
 
 /// Connections that shares are told from: once for the figure, and after every other stage.
-const COUNTED: usize = 30_000;
+const COUNTED: usize = 20_000;
 const COUNTED_FEW: usize = 5_000;
 
 /// Without a store nothing may change for longer than leases and heartbeats are waited for.
@@ -169,14 +169,18 @@ impl Life {
         let leader = self.fleet.leader()?;
         let other = [1, 2, 4].into_iter().find(|number| *number != leader);
         for number in [other.context("three nodes run")?, leader] {
+            let killed = Instant::now();
             let old = self.fleet.node(number)?.gateway.kill("conductor")?;
             self.works("a conductor was killed")?;
             self.is_started_again("conductor", number, old)?;
-            let took = self.fleet.settle(&weights(&[1, 2, 4]), RESTED)?;
+            self.fleet.has_store(number, true)?;
+            self.fleet.leader()?;
+            self.fleet.settle(&weights(&[1, 2, 4]), RESTED)?;
             self.fleet.announce_all(&[1, 2, 4], SOON)?;
             self.tell(&format!(
-                "the conductor of node {number} (leader: {}) is back after {took:.1?}",
-                number == leader
+                "the conductor of node {number} (leader: {}) is back after {:.1?}",
+                number == leader,
+                killed.elapsed()
             ));
             self.open(NEW_SESSIONS)?;
         }
@@ -229,9 +233,7 @@ impl Life {
         let generations = self.generations()?;
         self.fleet.stop_store();
         for node in self.fleet.running() {
-            wait::until("word of the store's loss", SOON, || {
-                Ok((node.status()?["is_store_up"] == false).then_some(()))
-            })?;
+            self.fleet.has_store(node.number, false)?;
             let up = node.metrics()?.sum("postern_steer_store_up");
             ensure!(up == 0.0, "postern_steer_store_up {up}");
         }
@@ -243,9 +245,7 @@ impl Life {
         self.works("the store was lost")?;
         self.fleet.start_store()?;
         for node in self.fleet.running() {
-            wait::until("word of the store's return", SOON, || {
-                Ok((node.status()?["is_store_up"] == true).then_some(()))
-            })?;
+            self.fleet.has_store(node.number, true)?;
         }
         self.fleet.settle(&weights(&[1, 2, 4]), RESTED)?;
         self.tell("the store was gone, and is back");
