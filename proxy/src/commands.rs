@@ -38,7 +38,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Schema => print(&postern_control::config::schema_json()),
         Command::Sessions { config, action } => sessions(&config.config, action),
         Command::Revoke { config, what } => revoke(&config.config, what),
-        Command::Reload(argument) => say(&client(&argument.config)?.reload()?),
+        Command::Reload(argument) => reload(&argument.config),
         Command::Status(argument) => status(&argument.config),
         Command::Pins { config, action } => pins(&config.config, &action),
         Command::Steer { config, action } => steer::run(&config.config, action),
@@ -136,6 +136,15 @@ fn revoke(path: &Path, what: Revoke) -> Result<ExitCode> {
         Revoke::Login { id } => Revoked::Login(id),
     };
     say(&client(path)?.revoke(revoked)?)
+}
+
+fn reload(path: &Path) -> Result<ExitCode> {
+    let mut words = client(path)?.reload()?;
+    if let Some(of_conductor) = steer::reload(path)? {
+        words.push('\n');
+        words.push_str(&of_conductor);
+    }
+    say(&words)
 }
 
 fn status(path: &Path) -> Result<ExitCode> {

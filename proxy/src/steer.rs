@@ -168,6 +168,20 @@ pub fn in_a_line(path: &Path) -> String {
     }
 }
 
+/// Lets the conductor read its settings again; nothing where the configuration needs none.
+///
+/// # Errors
+/// It refuses them, or does not answer.
+pub fn reload(path: &Path) -> Result<Option<String>> {
+    match client(path).and_then(|mut client| Ok(client.reload()?)) {
+        Ok(words) => Ok(Some(words)),
+        Err(error) => match Config::load(path) {
+            Ok((config, _)) if !config.needs_conductor() => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
 fn line(status: &Status) -> String {
     let Some(steering) = &status.steering else {
         return "off".to_owned();

@@ -14,13 +14,18 @@ pub struct Desk {
     pub accounting: Option<watch::Receiver<Accounting>>,
     /// Of placement, where it is installed.
     pub placement: Option<Decisions>,
+    pub rereads: mpsc::Sender<Rereading>,
 }
+
+/// The settings are to be read again; what came of it goes here, in words.
+pub type Rereading = oneshot::Sender<Result<String, String>>;
 
 impl Answers for Desk {
     async fn answer(&self, request: Request) -> Response {
         match request {
             Request::Status => self.status().await,
             Request::Metrics => self.metrics().await,
+            Request::Reload => self.reload().await,
             Request::Announce if self.conductor.is_none() => Response::Announcement(Announcement {
                 is_announced: false,
                 why: "steering is off".to_owned(),
@@ -44,6 +49,17 @@ impl Desk {
         answer
             .await
             .unwrap_or_else(|_| refused("the conductor ends"))
+    }
+
+    async fn reload(&self) -> Response {
+        let (reply, answer) = oneshot::channel();
+        // Where the receiver is gone, so is the answer.
+        let _ = self.rereads.send(reply).await;
+        match answer.await {
+            Ok(Ok(words)) => Response::Done(words),
+            Ok(Err(why)) => Response::Refused(why),
+            Err(_) => Response::Refused("the conductor ends".to_owned()),
+        }
     }
 
     fn accounting(&self) -> Option<Accounting> {
@@ -99,8 +115,14 @@ mod tests {
     use super::*;
     use crate::admin::{self, AdminError, Client};
 
-    /// A desk of a node that accounts and does not steer, at a socket.
+    /// A desk of a node that accounts and does not steer, at a socket; it refuses the first settings.
     fn desk(folder: &std::path::Path) -> std::path::PathBuf {
+        let (rereads, mut asked) = mpsc::channel::<Rereading>(1);
+        tokio::spawn(async move {
+            for outcome in [Err("no such key".to_owned()), Ok("read".to_owned())] {
+                let _ = asked.recv().await.unwrap().send(outcome);
+            }
+        });
         let socket = folder.join("run/steer.sock");
         let (_, accounting) = watch::channel(Accounting {
             records: 5,
@@ -110,6 +132,7 @@ mod tests {
             conductor: None,
             accounting: Some(accounting),
             placement: None,
+            rereads,
         };
         let listener = admin::listen(&socket).unwrap();
         tokio::spawn(admin::serve(Arc::new(desk), listener));
@@ -139,6 +162,9 @@ mod tests {
             );
             let announcement = client.announcement().unwrap();
             assert!(!announcement.is_announced);
+            let refused = client.reload();
+            assert!(matches!(refused, Err(AdminError::Refused(why)) if why == "no such key"));
+            assert_eq!(client.reload().unwrap(), "read");
             let refused = client.drain(NodeId::new(2).unwrap());
             assert!(matches!(refused, Err(AdminError::Refused(why)) if why == "steering is off"));
         });

@@ -6,13 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use postern_ebpf::{Accounts, Decisions, History, Pins, Wish};
-use postern_steering::ModeWish;
+use postern_steering::{ModeWish, NODE_NUMBER_MAX};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::accounts::{self, Draining};
 use crate::conduct::{self, ASKED_MAX, Beginning, Installed, Wires};
-use crate::desk::Desk;
+use crate::desk::{Desk, Rereading};
 use crate::kernel::Pinned;
 use crate::{ConductorError, Secret, Settings, admin, links, privileges};
 
@@ -32,6 +32,15 @@ pub fn main(settings: Settings, reread: Reread) -> Result<(), ConductorError> {
     if settings.steering.is_none() && !settings.accounting && !settings.placement {
         let why = "there is nothing to do: steering, accounting and placement are off";
         return Err(ConductorError::Settings(why.to_owned()));
+    }
+    if let Some(steering) = &settings.steering
+        && steering.node.get() > NODE_NUMBER_MAX
+    {
+        let why = format!(
+            "{} is too high a number: {NODE_NUMBER_MAX} is the highest",
+            steering.node
+        );
+        return Err(ConductorError::Settings(why));
     }
     let _lock = lock(&settings.state_directory)?;
     let prepared = prepare(&settings)?;
@@ -167,6 +176,7 @@ fn open(settings: &Settings, prepared: Prepared) -> Result<Opened, ConductorErro
 
 async fn serve(settings: Settings, opened: Opened, reread: Reread) -> Result<(), ConductorError> {
     let mut signals = Signals::listen()?;
+    let listener = admin::listen(&settings.socket())?;
     let Opened {
         steering,
         draining,
@@ -175,10 +185,18 @@ async fn serve(settings: Settings, opened: Opened, reread: Reread) -> Result<(),
     let (asked, asking) = mpsc::channel(ASKED_MAX);
     let (news, fresh) = mpsc::channel(1);
     let (end, ended) = oneshot::channel();
+    let (rereads, rereading) = mpsc::channel(1);
     let desk = Desk {
         conductor: steering.is_some().then_some(asked),
         accounting: draining.as_ref().map(Draining::counts),
         placement,
+        rereads,
+    };
+    let mut orders = Orders {
+        settings,
+        reread: Arc::new(reread),
+        rereading,
+        news,
     };
     let steering = steering.map(|beginning| {
         let wires = Wires {
@@ -188,17 +206,16 @@ async fn serve(settings: Settings, opened: Opened, reread: Reread) -> Result<(),
         };
         tokio::spawn(conduct::run(beginning, wires))
     });
-    let listener = admin::listen(&settings.socket())?;
     let server = tokio::spawn(admin::serve(Arc::new(desk), listener));
     tracing::info!("the conductor is up");
     let outcome = match steering {
         None => {
-            signals.wait(settings, reread, &news).await;
+            orders.obey(&mut signals).await;
             Ok(())
         }
         Some(mut steering) => {
             let early = tokio::select! {
-                () = signals.wait(settings, reread, &news) => None,
+                () = orders.obey(&mut signals) => None,
                 early = &mut steering => Some(early),
             };
             let over = match early {
@@ -247,42 +264,58 @@ impl Signals {
             hang_up: listen(SignalKind::hangup())?,
         })
     }
+}
 
-    /// Until the process is to end; a hang-up reads the settings again.
-    async fn wait(
-        &mut self,
-        mut settings: Settings,
-        reread: Reread,
-        news: &mpsc::Sender<postern_steering::Settings>,
-    ) {
-        let reread = Arc::new(reread);
+/// What the conductor is told while it runs.
+struct Orders {
+    settings: Settings,
+    reread: Arc<Reread>,
+    rereading: mpsc::Receiver<Rereading>,
+    news: mpsc::Sender<postern_steering::Settings>,
+}
+
+impl Orders {
+    /// Until the process is to end; a hang-up and whoever asks have the settings read again.
+    async fn obey(&mut self, signals: &mut Signals) {
         loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => {}
+            let reply = tokio::select! {
+                _ = signals.terminate.recv() => return,
+                _ = signals.interrupt.recv() => return,
+                _ = signals.hang_up.recv() => None,
+                Some(reply) = self.rereading.recv() => Some(reply),
+            };
+            let outcome = self.read_again().await;
+            match &outcome {
+                Ok(words) => tracing::info!("{words}"),
+                Err(why) => {
+                    tracing::error!(why, "the new settings are refused; the old ones stay");
+                }
             }
-            let again = reread.clone();
-            let read = tokio::task::spawn_blocking(move || again()).await;
-            match read {
-                Ok(Ok(new)) => {
-                    let (taken, waiting) = settings.renewed(new);
-                    for what in waiting {
-                        tracing::warn!(what, "has changed, which needs a restart of the gateway");
-                    }
-                    settings = taken;
-                    if let Some(steering) = &settings.steering {
-                        // Nobody takes it where steering has ended.
-                        let _ = news.send(steering.clone()).await;
-                    }
-                    tracing::info!("the settings were read again");
-                }
-                Ok(Err(why)) => {
-                    tracing::error!(why, "the new settings are refused; the old ones stay")
-                }
-                Err(error) => tracing::error!(%error, "the settings could not be read"),
+            if let Some(reply) = reply {
+                // Whoever asked may have gone.
+                let _ = reply.send(outcome);
             }
         }
+    }
+
+    async fn read_again(&mut self) -> Result<String, String> {
+        let reread = self.reread.clone();
+        let read = tokio::task::spawn_blocking(move || reread()).await;
+        let new = read.map_err(|error| error.to_string())??;
+        let (taken, waiting) = self.settings.renewed(new);
+        self.settings = taken;
+        if let Some(steering) = &self.settings.steering {
+            // Nobody takes it where steering has ended.
+            let _ = self.news.send(steering.clone()).await;
+        }
+        Ok(if waiting.is_empty() {
+            "the conductor has read its settings again".to_owned()
+        } else {
+            let waiting = waiting.join(", ");
+            format!(
+                "the conductor has read its settings again; what needs a restart of the gateway: {waiting}"
+            )
+        })
     }
 }
 

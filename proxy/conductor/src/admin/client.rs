@@ -131,6 +131,14 @@ impl Client {
         self.words(&Request::Explain(tuple))
     }
 
+    /// Reads the settings again; returns what was taken over in words.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn reload(&mut self) -> Result<String, AdminError> {
+        self.words(&Request::Reload)
+    }
+
     /// Measurements, as Prometheus reads them.
     ///
     /// # Errors

@@ -36,6 +36,8 @@ pub enum Request {
     },
     /// Where the packets of a connection go, and why.
     Explain(Tuple),
+    /// Read the settings again.
+    Reload,
     /// Measurements, as Prometheus reads them, without an end mark.
     Metrics,
     /// Whether routers should send packets of the services here.

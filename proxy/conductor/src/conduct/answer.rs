@@ -23,6 +23,8 @@ impl Conductor {
                 Ok(words) => Response::Text(words),
                 Err(why) => Response::Refused(why),
             },
+            // Whoever has the settings is asked instead.
+            Request::Reload => Response::Refused("steering reads no settings".to_owned()),
             Request::Metrics => Response::Text(self.metrics()),
             Request::Announce => Response::Announcement(self.station.announcement(&self.around)),
             Request::Drain(node) => return self.want(node, Intent::Drain, reply),

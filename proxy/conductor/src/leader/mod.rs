@@ -21,6 +21,10 @@ use crate::values::Intent;
 /// A cluster without a table waits this long for its nodes, so that the first table has them all.
 const FOUNDING_MS: u64 = 3_000;
 
+/// Whom the table has and who is not registered when a term begins is awaited for so long: after a loss of
+/// the store all register again, and whoever died has lost its lease before.
+const UNREGISTERED_MS_MAX: u64 = 3_000;
+
 /// Between two tables.
 const PUBLICATION_MS_MIN: u64 = 1_000;
 
@@ -343,9 +347,17 @@ impl Deciding {
             let weight = registered
                 .and_then(|registration| registration.weight())
                 .or_else(|| Weight::new(scaled).ok());
+            let silent_ms = match registered {
+                Some(_) => 0,
+                None => policy
+                    .health
+                    .silence_ms_max
+                    .saturating_sub(UNREGISTERED_MS_MAX),
+            };
+            let heard_at = Millis(now.0.saturating_sub(silent_ms));
             if let Some(weight) = weight {
                 // The entries of a table are each once there, and not too many.
-                let _ = deciding.cluster.admit(entry.node, weight, now);
+                let _ = deciding.cluster.admit(entry.node, weight, heard_at);
             }
         }
         for (node, known) in nodes.all() {

@@ -375,8 +375,24 @@ fn a_new_leader_goes_on_where_the_table_is_and_moves_nothing_for_it() {
     // One that died with the last leader is found out.
     world.kill(1);
     world.elect(Some(before), true);
-    world.run(10_000);
+    world.run(5_000);
     assert_eq!(world.first_of(1), 0);
+}
+
+#[test]
+fn who_registers_again_shortly_after_the_store_was_lost_loses_nothing() {
+    let mut world = World::founded(&[1, 2, 3]);
+    let before = world.newest().unwrap().clone();
+    for number in [2, 3] {
+        world.tell(Change::Registration(node(number), None));
+    }
+    world.elect(Some(before.clone()), true);
+    world.run(2_000);
+    for number in [2, 3] {
+        world.register(number, place(u8::try_from(number).unwrap()));
+    }
+    world.run(30_000);
+    assert_eq!(world.newest().unwrap(), &before);
 }
 
 #[test]
