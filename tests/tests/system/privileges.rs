@@ -184,11 +184,15 @@ fn the_conductor_keeps_no_privilege_and_its_death_ends_no_desktop() -> Result<()
     wait::until("the settings, read again", EFFECT, || {
         let log = gateway.log();
         let both = [
-            "the settings were read again",
+            "the conductor has read its settings again",
             "the configuration was read again",
         ];
         Ok(both.iter().all(|words| log.contains(words)).then_some(()))
     })?;
+
+    // And what an administrator says.
+    let words = gateway.command(&["reload"])?;
+    ensure!(words.contains("the conductor has read"), "{words}");
 
     // What runs is not taken away; what is left behind is.
     let running = gateway.try_command(&["steer", "detach"])?;
