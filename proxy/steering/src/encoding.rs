@@ -38,8 +38,20 @@ impl Seal {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
 
-    pub(crate) fn key(&self) -> &hmac::Key {
-        &self.0
+    /// Ends what was written with its tag.
+    pub(crate) fn close(&self, bytes: &mut Vec<u8>) {
+        let tag = hmac::sign(&self.0, bytes);
+        bytes.extend(tag.as_ref());
+    }
+
+    /// What stands before the tag, where that is right.
+    ///
+    /// # Errors
+    /// It is not, or there is none.
+    pub(crate) fn open<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8], Error> {
+        let (sealed, tag) = bytes.split_last_chunk::<SEAL_BYTES>().ok_or(Error::Seal)?;
+        hmac::verify(&self.0, sealed, tag).map_err(|_| Error::Seal)?;
+        Ok(sealed)
     }
 }
 
@@ -62,8 +74,7 @@ impl Table {
             bytes.extend(bucket.first.get().to_be_bytes());
             bytes.extend(bucket.second.map_or(0, NodeId::get).to_be_bytes());
         }
-        let tag = hmac::sign(&seal.0, &bytes);
-        bytes.extend(tag.as_ref());
+        seal.close(&mut bytes);
         bytes
     }
 
@@ -95,10 +106,8 @@ impl Table {
                 expected: length(count),
             });
         }
-        let (sealed, tag) = bytes.split_at(bytes.len() - SEAL_BYTES);
-        hmac::verify(&seal.0, sealed, tag).map_err(|_| Error::Seal)?;
-
-        let (members, buckets) = rest[..rest.len() - SEAL_BYTES].split_at(count * MEMBER_BYTES);
+        let sealed = seal.open(bytes)?;
+        let (members, buckets) = sealed[HEAD_BYTES..].split_at(count * MEMBER_BYTES);
         let members = members.chunks_exact(MEMBER_BYTES).map(|entry| {
             let node = NodeId::new(u16::from_be_bytes([entry[0], entry[1]]));
             let weight = u32::from_be_bytes([entry[2], entry[3], entry[4], entry[5]]);
@@ -188,8 +197,7 @@ mod tests {
         let mut bytes = table(5).encode(&seal());
         bytes.truncate(bytes.len() - SEAL_BYTES);
         bytes[at..at + with.len()].copy_from_slice(with);
-        let tag = hmac::sign(&seal().0, &bytes);
-        bytes.extend(tag.as_ref());
+        seal().close(&mut bytes);
         bytes
     }
 

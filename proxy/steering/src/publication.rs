@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ring::hmac;
-
 use crate::encoding::{SEAL_BYTES, take};
 use crate::{Error, Generation, MEMBERS_MAX, NodeId, Seal, Table};
 
@@ -112,8 +110,7 @@ impl Publication {
             bytes.extend(place.ethernet);
         }
         bytes.extend(self.table.encode(seal));
-        let tag = seal.sign(&bytes);
-        bytes.extend(tag.as_ref());
+        seal.close(&mut bytes);
         bytes
     }
 
@@ -145,8 +142,7 @@ impl Publication {
                 expected,
             });
         }
-        let (sealed, tag) = bytes.split_at(bytes.len() - SEAL_BYTES);
-        seal.verify(sealed, tag)?;
+        let sealed = seal.open(bytes)?;
         let (places, table) = sealed[HEAD_BYTES..].split_at(count * PLACE_BYTES);
         let mut roster = Roster::new();
         for (node, place) in places.chunks_exact(PLACE_BYTES).map(place) {
@@ -178,16 +174,6 @@ fn place(bytes: &[u8]) -> (Option<NodeId>, Place) {
         ethernet,
     };
     (node, place)
-}
-
-impl Seal {
-    fn sign(&self, bytes: &[u8]) -> hmac::Tag {
-        hmac::sign(self.key(), bytes)
-    }
-
-    fn verify(&self, bytes: &[u8], tag: &[u8]) -> Result<(), Error> {
-        hmac::verify(self.key(), bytes, tag).map_err(|_| Error::Seal)
-    }
 }
 
 #[cfg(test)]
@@ -226,8 +212,7 @@ mod tests {
         let mut bytes = publication().encode(&seal());
         bytes.truncate(bytes.len() - SEAL_BYTES);
         bytes[at..at + with.len()].copy_from_slice(with);
-        let tag = seal().sign(&bytes);
-        bytes.extend(tag.as_ref());
+        seal().close(&mut bytes);
         bytes
     }
 
@@ -314,8 +299,7 @@ mod tests {
             bytes[at] = with;
             let _ = Publication::decode(&bytes, &seal());
             // With a seal that holds everything behind it is looked at.
-            let tag = seal().sign(&bytes);
-            bytes.extend(tag.as_ref());
+            seal().close(&mut bytes);
             let _ = Publication::decode(&bytes, &seal());
         });
     }
